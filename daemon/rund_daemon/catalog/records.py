@@ -1,0 +1,410 @@
+"""Records of the catalog to and from the words of the domain. Mechanical: one pair of functions a record."""
+
+from __future__ import annotations
+
+from rund_pb.store.v1 import records_pb2 as pb
+
+from ..model import (
+    BatchRef,
+    Cause,
+    CauseKind,
+    ColumnRole,
+    ColumnSchema,
+    Event,
+    EventType,
+    FolderMove,
+    InputTable,
+    KeptRequest,
+    MetricsTable,
+    Micros,
+    Operation,
+    Revision,
+    Run,
+    RunEnd,
+    RunStatus,
+    Segment,
+    StreamMark,
+    TableFormat,
+    TableMark,
+    Uid,
+    Values,
+    Writer,
+)
+from ..values import fill_map, read_map
+
+
+def _cause_to_pb(cause: Cause) -> pb.Cause:
+    return pb.Cause(
+        kind=cause.kind,
+        message=cause.message,
+        exit_code=cause.exit_code,
+        signal=cause.signal,
+        last_heartbeat=cause.last_heartbeat,
+    )
+
+
+def _cause_from_pb(record: pb.Run | pb.RunEnd) -> Cause | None:
+    if not record.HasField("cause"):
+        return None
+    cause = record.cause
+    return Cause(
+        CauseKind(cause.kind), cause.message, cause.exit_code, cause.signal, Micros(cause.last_heartbeat)
+    )
+
+
+def _writer_to_pb(writer: Writer) -> pb.Writer:
+    return pb.Writer(
+        writer_id=writer.writer_id,
+        host=writer.host,
+        boot_id=writer.boot_id,
+        pid=writer.pid,
+        start_ticks=writer.start_ticks,
+        rank=writer.rank,
+        finish_time=writer.finish_time,
+        status=writer.status or "",
+    )
+
+
+def _writer_from_pb(record: pb.Writer) -> Writer:
+    return Writer(
+        record.writer_id,
+        record.host,
+        record.boot_id,
+        record.pid,
+        record.start_ticks,
+        record.rank,
+        Micros(record.finish_time),
+        RunStatus(record.status) if record.status else None,
+    )
+
+
+def _end_to_pb(end: RunEnd) -> pb.RunEnd:
+    return pb.RunEnd(
+        status=end.status, cause=_cause_to_pb(end.cause) if end.cause else None, end_time=end.end_time
+    )
+
+
+def _end_from_pb(record: pb.RunEnd) -> RunEnd:
+    return RunEnd(RunStatus(record.status), _cause_from_pb(record), Micros(record.end_time))
+
+
+def run_to_bytes(run: Run) -> bytes:
+    """Record of a run."""
+    record = pb.Run(
+        uid=run.uid,
+        project=run.project,
+        name=run.name,
+        description=run.description,
+        status=run.status,
+        cause=_cause_to_pb(run.cause) if run.cause else None,
+        create_time=run.create_time,
+        update_time=run.update_time,
+        labels=dict(run.labels),
+        input_table_urls=run.input_table_urls,
+        revision=run.revision,
+        delete_time=run.delete_time,
+        expire_time=run.expire_time,
+        writers=map(_writer_to_pb, run.writers),
+        ends=map(_end_to_pb, run.ends),
+        next_value=run.next_value,
+        next_table=run.next_table,
+    )
+    fill_map(record.parameters, run.parameters)
+    fill_map(record.init_parameters, run.init_parameters)
+    return record.SerializeToString()
+
+
+def run_from_bytes(data: bytes) -> Run:
+    """A run of its record."""
+    record = pb.Run.FromString(data)
+    return Run(
+        uid=Uid(record.uid),
+        project=record.project,
+        name=record.name,
+        create_time=Micros(record.create_time),
+        update_time=Micros(record.update_time),
+        revision=Revision(record.revision),
+        description=record.description,
+        status=RunStatus(record.status),
+        cause=_cause_from_pb(record),
+        labels=dict(record.labels),
+        parameters=read_map(record.parameters, "parameters"),
+        init_parameters=read_map(record.init_parameters, "init_parameters"),
+        input_table_urls=tuple(record.input_table_urls),
+        delete_time=Micros(record.delete_time),
+        expire_time=Micros(record.expire_time),
+        writers=tuple(map(_writer_from_pb, record.writers)),
+        ends=tuple(map(_end_from_pb, record.ends)),
+        next_value=record.next_value,
+        next_table=record.next_table,
+    )
+
+
+def values_to_bytes(values: Values) -> bytes:
+    """Record of an input or output value."""
+    record = pb.MapValue()
+    fill_map(record, values)
+    return record.SerializeToString()
+
+
+def values_from_bytes(data: bytes) -> Values:
+    """An input or output value of its record."""
+    return read_map(pb.MapValue.FromString(data), "value")
+
+
+def _column_to_pb(column: ColumnSchema) -> pb.ColumnSchema:
+    return pb.ColumnSchema(
+        name=column.name,
+        role=column.role,
+        display_name=column.display_name,
+        description=column.description,
+        unit=column.unit,
+        value_map=dict(column.value_map),
+        writable=column.writable,
+    )
+
+
+def _column_from_pb(record: pb.ColumnSchema) -> ColumnSchema:
+    return ColumnSchema(
+        record.name,
+        ColumnRole(record.role or ColumnRole.UNSPECIFIED),
+        record.display_name,
+        record.description,
+        record.unit,
+        dict(record.value_map),
+        record.writable,
+    )
+
+
+def table_to_bytes(table: MetricsTable) -> bytes:
+    """Record of a metrics table."""
+    record = pb.MetricsTable(
+        uid=table.uid,
+        run_uid=table.run_uid,
+        number=table.number,
+        name=table.name,
+        reference_url=table.reference_url,
+        stream_name=table.stream_name,
+        foreign_table_url=table.foreign_table_url,
+        foreign_table_display_name=table.foreign_table_display_name,
+        input_table_id=table.input_table_id,
+        foreign_row_count=table.foreign_row_count,
+        columns=map(_column_to_pb, table.columns),
+        create_time=table.create_time,
+        sealed=table.sealed,
+        arrow_schema=table.arrow_schema,
+        reference_row_count=table.reference_row_count,
+        reference_file_size=table.reference_file_size,
+    )
+    fill_map(record.constants, table.constants)
+    return record.SerializeToString()
+
+
+def table_from_bytes(data: bytes) -> MetricsTable:
+    """A metrics table of its record."""
+    record = pb.MetricsTable.FromString(data)
+    return MetricsTable(
+        uid=Uid(record.uid),
+        run_uid=Uid(record.run_uid),
+        number=record.number,
+        name=record.name,
+        create_time=Micros(record.create_time),
+        stream_name=record.stream_name,
+        reference_url=record.reference_url,
+        reference_row_count=record.reference_row_count,
+        reference_file_size=record.reference_file_size,
+        foreign_table_url=record.foreign_table_url,
+        foreign_table_display_name=record.foreign_table_display_name,
+        foreign_row_count=record.foreign_row_count,
+        input_table_id=record.input_table_id,
+        columns=tuple(map(_column_from_pb, record.columns)),
+        constants=read_map(record.constants, "constants"),
+        sealed=record.sealed,
+        arrow_schema=record.arrow_schema,
+    )
+
+
+def mark_to_bytes(mark: TableMark) -> bytes:
+    """Record of a table's mark."""
+    return pb.TableMark(
+        rows=mark.rows,
+        batches=mark.batches,
+        bytes=mark.bytes,
+        commit_time=mark.commit_time,
+        next_segment=mark.next_segment,
+    ).SerializeToString()
+
+
+def mark_from_bytes(data: bytes) -> TableMark:
+    """A table's mark of its record."""
+    record = pb.TableMark.FromString(data)
+    return TableMark(
+        record.rows, record.batches, record.bytes, Micros(record.commit_time), record.next_segment
+    )
+
+
+def segment_to_bytes(segment: Segment) -> bytes:
+    """Record of a segment."""
+    return pb.Segment(
+        number=segment.number,
+        sealed=segment.sealed,
+        length=segment.length,
+        rows=segment.rows,
+        arrow_schema=segment.arrow_schema,
+    ).SerializeToString()
+
+
+def segment_from_bytes(data: bytes) -> Segment:
+    """A segment of its record."""
+    record = pb.Segment.FromString(data)
+    return Segment(record.number, record.sealed, record.length, record.rows, record.arrow_schema)
+
+
+def batch_to_bytes(batch: BatchRef) -> bytes:
+    """Record of a committed batch."""
+    return pb.Batch(
+        segment=batch.segment,
+        offset=batch.offset,
+        length=batch.length,
+        rows=batch.rows,
+        checksum=batch.checksum,
+        first_row=batch.first_row,
+    ).SerializeToString()
+
+
+def batch_from_bytes(data: bytes) -> BatchRef:
+    """A committed batch of its record."""
+    record = pb.Batch.FromString(data)
+    return BatchRef(
+        record.segment, record.offset, record.length, record.rows, record.checksum, record.first_row
+    )
+
+
+def input_table_to_bytes(table: InputTable) -> bytes:
+    """Record of an input table."""
+    return pb.InputTable(
+        uid=table.uid,
+        project=table.project,
+        dataset=table.dataset,
+        name=table.name,
+        description=table.description,
+        registered_url=table.registered_url,
+        row_count=table.row_count,
+        file_size=table.file_size,
+        columns=map(_column_to_pb, table.columns),
+        arrow_schema=table.arrow_schema,
+        format=table.format,
+        input_table_id=table.input_table_id,
+        create_time=table.create_time,
+        content_hash=table.content_hash,
+    ).SerializeToString()
+
+
+def input_table_from_bytes(data: bytes) -> InputTable:
+    """An input table of its record."""
+    record = pb.InputTable.FromString(data)
+    return InputTable(
+        uid=Uid(record.uid),
+        project=record.project,
+        dataset=record.dataset,
+        name=record.name,
+        create_time=Micros(record.create_time),
+        row_count=record.row_count,
+        file_size=record.file_size,
+        format=TableFormat(record.format),
+        input_table_id=record.input_table_id,
+        arrow_schema=record.arrow_schema,
+        description=record.description,
+        registered_url=record.registered_url,
+        columns=tuple(map(_column_from_pb, record.columns)),
+        content_hash=record.content_hash,
+    )
+
+
+def operation_to_bytes(operation: Operation) -> bytes:
+    """Record of an operation."""
+    return pb.Operation(
+        uid=operation.uid,
+        method=operation.method,
+        target=operation.target,
+        create_time=operation.create_time,
+        end_time=operation.end_time,
+        progress=operation.progress,
+        message=operation.message,
+        cancel_requested=operation.cancel_requested,
+        error_reason=operation.error_reason,
+        error_message=operation.error_message,
+        result_run_uid=operation.result_run_uid,
+    ).SerializeToString()
+
+
+def operation_from_bytes(data: bytes) -> Operation:
+    """An operation of its record."""
+    record = pb.Operation.FromString(data)
+    return Operation(
+        uid=Uid(record.uid),
+        method=record.method,
+        target=record.target,
+        create_time=Micros(record.create_time),
+        end_time=Micros(record.end_time),
+        progress=record.progress,
+        message=record.message,
+        cancel_requested=record.cancel_requested,
+        error_reason=record.error_reason,
+        error_message=record.error_message,
+        result_run_uid=Uid(record.result_run_uid),
+    )
+
+
+def event_to_bytes(event: Event) -> bytes:
+    """Record of an event."""
+    return pb.Event(
+        revision=event.revision, type=event.type, run_uid=event.run_uid, project=event.project
+    ).SerializeToString()
+
+
+def event_from_bytes(data: bytes) -> Event:
+    """An event of its record."""
+    record = pb.Event.FromString(data)
+    return Event(Revision(record.revision), EventType(record.type), Uid(record.run_uid), record.project)
+
+
+def stream_to_bytes(stream: StreamMark) -> bytes:
+    """Record of a write stream."""
+    return pb.Stream(sequence=stream.sequence, commit_time=stream.commit_time).SerializeToString()
+
+
+def stream_from_bytes(data: bytes) -> StreamMark:
+    """A write stream of its record."""
+    record = pb.Stream.FromString(data)
+    return StreamMark(record.sequence, Micros(record.commit_time))
+
+
+def request_to_bytes(request: KeptRequest) -> bytes:
+    """Record of a request that was carried out."""
+    return pb.Request(
+        method=request.method,
+        fingerprint=request.fingerprint,
+        result_uid=request.result_uid,
+        time=request.time,
+        created=request.created,
+    ).SerializeToString()
+
+
+def request_from_bytes(data: bytes) -> KeptRequest:
+    """A request of its record."""
+    record = pb.Request.FromString(data)
+    return KeptRequest(
+        record.method, record.fingerprint, Uid(record.result_uid), Micros(record.time), record.created
+    )
+
+
+def move_to_bytes(move: FolderMove) -> bytes:
+    """Record of a move."""
+    return pb.FolderMove(source=move.source, destination=move.destination).SerializeToString()
+
+
+def move_from_bytes(data: bytes) -> FolderMove:
+    """A move of its record."""
+    record = pb.FolderMove.FromString(data)
+    return FolderMove(record.source, record.destination)

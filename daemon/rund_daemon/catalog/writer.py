@@ -1,0 +1,196 @@
+"""The one thread that writes: commits whatever has gathered while the last commit was syncing.
+
+Two kinds of work come to it. A `mutation` is a function of a transaction: it checks and writes, and its own child
+transaction keeps what it wrote apart until it has returned. An `append` is bytes that must be durable before the
+transaction that names them; the sink, which knows files, stages all appends of a group together. Order is always: bytes
+durable, catalog commit, answer.
+
+A py-lmdb write transaction belongs to the thread that opened it, so everything below `_run` is that thread's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import lmdb
+
+from ..errors import DrainingError, ExhaustedError, Reason
+from .transaction import Change
+
+if TYPE_CHECKING:
+    from .transaction import Databases
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+
+# Bounds how long the first of a group waits for the last; a commit of this many costs milliseconds.
+MAX_GROUP = 512
+
+
+class AppendSink(Protocol[A_contra]):
+    """Makes appended bytes durable. Called on the writer's thread only."""
+
+    def stage(self, txn: Change, appends: Sequence[A_contra]) -> None:
+        """Writes and syncs the bytes of a group and puts their records. Rejects single appends by itself."""
+
+    def committed(self, appends: Sequence[A_contra]) -> None:
+        """The group's transaction is durable."""
+
+    def abandoned(self, appends: Sequence[A_contra], error: BaseException) -> None:
+        """The group's transaction is not: cut the files back and reject every append."""
+
+
+@dataclass(slots=True)
+class _Mutation(Generic[T]):
+    apply: Callable[[Change], T]
+    future: asyncio.Future[T]
+    result: T | None = None
+    error: BaseException | None = None
+
+
+class CatalogWriter:
+    """Owns LMDB's write transaction and the order of all commits."""
+
+    def __init__(
+        self,
+        environment: lmdb.Environment,
+        databases: Databases,
+        sink: AppendSink[Any],
+        settle: Callable[[], None],
+    ) -> None:
+        """Does not start the thread yet.
+
+        Args:
+            environment: the open catalog.
+            databases: its databases by name.
+            sink: where appends go.
+            settle: carries out what committed transactions left to be done to folders. Called on this thread after each
+                commit, before anyone is answered. While it fails nothing more is committed.
+        """
+        self._environment = environment
+        self._databases = databases
+        self._sink = sink
+        self._settle = settle
+        self._settled = True
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="rund-writer", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the thread; answers are given on this loop."""
+        self._loop = loop
+        self._thread.start()
+
+    def submit(self, apply: Callable[[Change], T]) -> asyncio.Future[T]:
+        """Queues a mutation. The future gives its result once it is durable, or the error that it raised."""
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._closing:
+            future.set_exception(DrainingError())
+        else:
+            self._queue.put(_Mutation(apply, future))
+        return future
+
+    def append(self, append: object) -> None:
+        """Queues an append; the sink answers it. Appends of one caller are staged in the order of their calls."""
+        self._queue.put(append)
+
+    def close(self) -> None:
+        """Commits what is queued and ends the thread. Blocks; call it off the event loop."""
+        self._closing = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            group = [self._queue.get()]
+            while len(group) < MAX_GROUP and not self._queue.empty():
+                group.append(self._queue.get())
+            ending = None in group
+            mutations = [item for item in group if isinstance(item, _Mutation)]
+            appends = [item for item in group if item is not None and not isinstance(item, _Mutation)]
+            if mutations or appends:
+                self._commit(mutations, appends)
+
+    def _commit(self, mutations: list[_Mutation[Any]], appends: list[Any]) -> None:
+        try:
+            self._settle_if_needed()
+            with self._environment.begin(write=True) as txn:
+                for mutation in mutations:
+                    self._apply(txn, mutation)
+                self._sink.stage(Change(txn, self._databases), appends)
+        except BaseException as fault:
+            error = _domain_error(fault)
+            logger.exception("commit_failed", extra={"mutations": len(mutations), "appends": len(appends)})
+            for mutation in mutations:
+                mutation.error = mutation.error or error
+            self._sink.abandoned(appends, error)
+        else:
+            self._settled = False
+            self._try_to_settle()
+            self._sink.committed(appends)
+        self._answer(mutations)
+
+    def _settle_if_needed(self) -> None:
+        if not self._settled:
+            self._settle()
+            self._settled = True
+
+    def _try_to_settle(self) -> None:
+        try:
+            self._settle_if_needed()
+        except OSError:
+            # What is committed is so whatever the folders say. The next group settles first, or is refused.
+            logger.exception("folder_move_failed")
+
+    def _apply(self, txn: lmdb.Transaction[bytes], mutation: _Mutation[Any]) -> None:
+        try:
+            with self._environment.begin(parent=txn, write=True) as child:
+                mutation.result = mutation.apply(Change(child, self._databases))
+        except Exception as error:
+            mutation.error = _domain_error(error)
+
+    def _answer(self, mutations: list[_Mutation[Any]]) -> None:
+        assert self._loop is not None
+        if mutations and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, mutations)
+
+
+def _resolve(mutations: list[_Mutation[Any]]) -> None:
+    for mutation in mutations:
+        if mutation.future.done():
+            continue
+        if mutation.error is not None:
+            mutation.future.set_exception(mutation.error)
+        else:
+            mutation.future.set_result(mutation.result)
+
+
+def _domain_error(error: BaseException) -> BaseException:
+    """A full disk or map is an answer to the caller; everything else is a fault of ours."""
+    full = isinstance(error, lmdb.MapFullError) or (
+        # LMDB 0.9 reports a full disk as a plain error with the errno of its write.
+        isinstance(error, (OSError, lmdb.Error)) and _errno(error) in (errno.ENOSPC, errno.EDQUOT)
+    )
+    if not full:
+        return error
+    return ExhaustedError(
+        Reason.NO_SPACE,
+        "there is no room left for the catalog; delete runs or give the file system more room",
+        retry_after_seconds=5.0,
+    )
+
+
+def _errno(error: OSError | lmdb.Error) -> int | None:
+    return error.errno if isinstance(error, OSError) else error.code

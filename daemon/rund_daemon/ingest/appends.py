@@ -1,0 +1,58 @@
+"""What an accepted batch is on its way to the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..model import RequestKey, Uid
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One Arrow record batch message, checked, with the head of the segment that it goes into.
+
+    Attributes:
+        head: schema message of the segment.
+        data: the encapsulated message as it was sent.
+        rows: its rows, at least one.
+        checksum: xxh3-64 of `data`.
+    """
+
+    head: bytes
+    data: bytes | memoryview
+    rows: int
+    checksum: int
+
+
+@dataclass(slots=True)
+class Append:
+    """One batch of a write stream.
+
+    Attributes:
+        table: uid of the metrics table.
+        run: uid of its run.
+        number: its number in the run.
+        stream_id: the write stream; empty for rows that belong to none.
+        sequence: its place in the stream.
+        request: makes the retry of a single request recognisable.
+        chunks: its rows; none for a batch without rows.
+        unified_schema: schema message of all the table's rows, this batch included.
+        answer: called on the event loop with None once the batch is durable, or with the error.
+    """
+
+    table: Uid
+    run: Uid
+    number: int
+    stream_id: str
+    sequence: int
+    chunks: tuple[Chunk, ...]
+    unified_schema: bytes
+    answer: Callable[[BaseException | None], None]
+    request: RequestKey | None = None
+    error: BaseException | None = field(default=None)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to its segments."""
+        return sum(len(chunk.data) for chunk in self.chunks)

@@ -1,0 +1,179 @@
+"""Checks what writers send. What passes here is appended as it came; nothing here touches a file.
+
+Every batch is validated in full before any of its values is read: without that, mutated messages crash the reader. The
+body is never decoded into other bytes, except to add `input_table_id` where it is absent and for plain columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ..errors import ExhaustedError, InvalidError, Reason, RundError
+from ..limits import Limits
+from ..segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
+from ..segments.schemas import check_schema
+from .appends import Chunk
+
+EXAMPLE_ID = "example_id"
+INPUT_TABLE_ID = "input_table_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRows:
+    """The input table that a metrics table's rows refer to."""
+
+    input_table_id: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireSchema:
+    """A schema that a writer sends batches of, and the head of the segment they go into.
+
+    Attributes:
+        wire: as it was sent; batches are decoded with it.
+        stored: as it is stored: nullable, without metadata, with `input_table_id` where it must be added.
+        head: `stored`, with what is known of the columns, as a schema message.
+        adds_input_table_id: whether batches must be extended.
+    """
+
+    wire: pa.Schema
+    stored: pa.Schema
+    head: bytes
+    adds_input_table_id: bool
+
+
+def read_schema(data: bytes, limits: Limits, field: str) -> pa.Schema:
+    """Reads a schema message, or the schema that a stream begins with.
+
+    Raises:
+        InvalidError: INVALID_ARROW, or INVALID_COLUMN if it has a column that is not accepted.
+    """
+    message = read_message(memoryview(data), 0, field)
+    if message is None or message.kind != SCHEMA:
+        raise InvalidError(field, "does not begin with an Arrow schema message", reason=Reason.INVALID_ARROW)
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(data[: message.end]))
+    except RundError:
+        raise
+    except Exception as error:  # pyarrow raises at least seven kinds on hostile bytes
+        raise _invalid_arrow(field, error) from error
+    check_schema(schema, limits.max_columns)
+    return schema
+
+
+def stored_schema(schema: pa.Schema, foreign: ForeignRows | None) -> pa.Schema:
+    """The schema as it is stored: everything may be null and metadata is ours."""
+    fields = [pa.field(field.name, field.type) for field in schema]
+    if foreign is not None and INPUT_TABLE_ID not in schema.names:
+        fields.append(pa.field(INPUT_TABLE_ID, pa.int32()))
+    return pa.schema(fields)
+
+
+def read_batch(data: bytes, schema: WireSchema, limits: Limits, field: str) -> pa.RecordBatch:
+    """Decodes and validates one record batch message.
+
+    Raises:
+        InvalidError: INVALID_ARROW, if it is not one whole, valid, uncompressed batch of the schema.
+        ExhaustedError: OVER_LIMIT, if it has too many rows or bytes.
+    """
+    message = read_message(memoryview(data), 0, field)
+    if message is None or message.kind != RECORD_BATCH or message.end != len(data):
+        raise InvalidError(field, "is not one Arrow record batch message", reason=Reason.INVALID_ARROW)
+    return _decode(memoryview(data), message, schema.wire, limits, field)
+
+
+def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
+    """Decodes and validates an Arrow IPC stream: its schema, its batches and where they lie."""
+    schema = read_schema(data, limits, field)
+    view = memoryview(data)
+    messages = [message for message in read_messages(view, field) if message.kind != SCHEMA]
+    if any(message.kind != RECORD_BATCH for message in messages):
+        raise InvalidError(
+            field, "has messages other than a schema and record batches", reason=Reason.INVALID_ARROW
+        )
+    return schema, [_decode(view, message, schema, limits, field) for message in messages], messages
+
+
+def check_rows(batch: pa.RecordBatch, foreign: ForeignRows | None, field: str) -> None:
+    """Checks the columns that refer to the input table.
+
+    Raises:
+        InvalidError: ROW_COUNT_MISMATCH without an `example_id`, EXAMPLE_ID_OUT_OF_RANGE if one is null or no row of the
+            table, INVALID_COLUMN if it is not an integer.
+    """
+    if foreign is None or batch.num_rows == 0:
+        return
+    if EXAMPLE_ID not in batch.schema.names:
+        raise InvalidError(
+            field,
+            f"the table refers to an input table, so each row needs a column {EXAMPLE_ID!r} (int64) with the 0-based row "
+            "of that table",
+            reason=Reason.ROW_COUNT_MISMATCH,
+        )
+    column = batch.column(EXAMPLE_ID)
+    if not pa.types.is_integer(column.type):
+        raise InvalidError(
+            field, f"{EXAMPLE_ID!r} is {column.type}; send it as int64", reason=Reason.INVALID_COLUMN
+        )
+    ends = pc.min_max(column)
+    least, greatest = ends["min"].as_py(), ends["max"].as_py()
+    if column.null_count or least < 0 or greatest >= foreign.row_count:
+        found = "a null" if column.null_count else f"{least} to {greatest}"
+        raise InvalidError(
+            field,
+            f"{EXAMPLE_ID!r} has {found}, and the input table has rows 0 to {foreign.row_count - 1}",
+            reason=Reason.EXAMPLE_ID_OUT_OF_RANGE,
+        )
+
+
+def make_chunk(
+    batch: pa.RecordBatch, data: bytes | memoryview, schema: WireSchema, foreign: ForeignRows | None
+) -> Iterator[Chunk]:
+    """Gives the chunk of a checked batch; none if it has no rows."""
+    if batch.num_rows == 0:
+        return
+    if schema.adds_input_table_id and foreign is not None:
+        ids = pa.repeat(pa.scalar(foreign.input_table_id, pa.int32()), batch.num_rows)
+        batch = pa.RecordBatch.from_arrays([*batch.columns, ids], schema=schema.stored)
+        data = memoryview(batch.serialize())
+    yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data))
+
+
+def _decode(
+    data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str
+) -> pa.RecordBatch:
+    _check_size(message, limits, field)
+    try:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(data[message.begin : message.end]), schema)
+        batch.validate(full=True)
+    except Exception as error:  # as above
+        raise _invalid_arrow(field, error) from error
+    return batch
+
+
+def _check_size(message: Message, limits: Limits, field: str) -> None:
+    size = message.end - message.begin
+    for what, value, limit in (
+        ("bytes", size, limits.max_batch_bytes),
+        ("rows", message.rows, limits.max_batch_rows),
+    ):
+        if value > limit:
+            raise ExhaustedError(
+                Reason.OVER_LIMIT,
+                f"{field}: the batch has {value} {what} and the limit is {limit}; split it by rows",
+                field=field,
+                limit=f"max_batch_{what}={limit}",
+                value=value,
+            )
+
+
+def _invalid_arrow(field: str, error: Exception) -> InvalidError:
+    return InvalidError(
+        field, f"the data is not valid Arrow IPC: {str(error)[:300]}", reason=Reason.INVALID_ARROW
+    )

@@ -1,0 +1,163 @@
+"""Makes the appended batches of a group durable: bytes first, then their records, then the answers.
+
+Runs on the writer's thread. A fault of one table's files rejects that table's batches and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from ..catalog import Change
+from ..errors import ExhaustedError, Reason, RundError
+from ..model import Micros, Uid
+from ..segments.layout import Layout
+from .appends import Append
+from .table_files import TableFiles
+
+logger = logging.getLogger(__name__)
+
+# Each open table costs a file descriptor or more; the least recently written one is closed beyond this.
+MAX_OPEN_TABLES = 256
+
+
+class SegmentSink:
+    """The `AppendSink` of the catalog's writer."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        min_free_bytes: int,
+        clock: Callable[[], Micros],
+        published: Callable[[Iterable[Uid]], None],
+    ) -> None:
+        """Holds no file yet.
+
+        Args:
+            layout: the root.
+            min_free_bytes: floor of free space below which rows are refused, so that deleting stays possible.
+            clock: gives the time of a commit.
+            published: called on the event loop with the tables that have new rows.
+        """
+        self._layout = layout
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._published = published
+        self._tables: dict[Uid, TableFiles] = {}
+        self._staged: set[Uid] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sets the loop on which appends are answered."""
+        self._loop = loop
+
+    def release(self, table: Uid) -> None:
+        """Forgets a table, because its files or its record are about to change. On the writer's thread only."""
+        if files := self._tables.pop(table, None):
+            files.close()
+
+    def stage(self, txn: Change, appends: Sequence[Append]) -> None:
+        """Writes and syncs the bytes of a group and puts their records."""
+        self._staged.clear()
+        if appends and self._has_space(appends):
+            for count, append in enumerate(appends, 1):
+                self._plan(txn, append, appends[:count])
+            for uid in list(self._staged):
+                self._attempt(uid, appends, self._write)
+            for uid in self._staged:
+                self._tables[uid].record(txn, self._clock())
+
+    def committed(self, appends: Sequence[Append]) -> None:
+        """Answers a group whose transaction is durable."""
+        for uid in self._staged:
+            self._tables[uid].keep()
+        self._answer(appends, frozenset(self._staged))
+        self._close_idle()
+
+    def abandoned(self, appends: Sequence[Append], error: BaseException) -> None:
+        """Answers a group whose transaction failed; its bytes are cut off when the tables are loaded again."""
+        for uid in self._staged:
+            self.release(uid)
+        self._staged.clear()
+        for append in appends:
+            append.error = append.error or error
+        self._answer(appends, frozenset())
+
+    def close(self) -> None:
+        """Closes all files."""
+        for uid in list(self._tables):
+            self.release(uid)
+
+    def _has_space(self, appends: Sequence[Append]) -> bool:
+        state = os.statvfs(self._layout.root)
+        free = state.f_bavail * state.f_frsize
+        if free - sum(append.size for append in appends) >= self._min_free_bytes:
+            return True
+        for append in appends:
+            append.error = no_space(free, self._min_free_bytes)
+        return False
+
+    def _plan(self, txn: Change, append: Append, so_far: Sequence[Append]) -> None:
+        try:
+            files = self._tables.pop(append.table, None)
+            if files is None:
+                files = TableFiles.load(txn, self._layout, append.run, append.number)
+            self._tables[append.table] = files  # the last of the dict: recently used
+            if files.plan(txn, append):
+                self._staged.add(append.table)
+        except RundError as error:
+            append.error = error
+        except OSError as error:
+            self._reject(append.table, so_far, error)
+
+    def _attempt(self, uid: Uid, appends: Sequence[Append], step: Callable[[TableFiles], None]) -> None:
+        try:
+            step(self._tables[uid])
+        except OSError as error:
+            self._reject(uid, appends, error)
+
+    @staticmethod
+    def _write(files: TableFiles) -> None:
+        files.write()
+        for file in files.dirty:
+            file.sync()
+
+    def _reject(self, uid: Uid, appends: Iterable[Append], error: OSError) -> None:
+        logger.error("append_failed", extra={"table": uid.hex(), "error": str(error)})
+        self.release(uid)
+        self._staged.discard(uid)
+        answer: BaseException = error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            answer = no_space(0, self._min_free_bytes)
+        for append in appends:
+            if append.table == uid:
+                append.error = append.error or answer
+
+    def _answer(self, appends: Sequence[Append], tables: frozenset[Uid]) -> None:
+        if appends and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, appends, tables)
+
+    def _deliver(self, appends: Sequence[Append], tables: frozenset[Uid]) -> None:
+        for append in appends:
+            append.answer(append.error)
+        if tables:
+            self._published(tables)
+
+    def _close_idle(self) -> None:
+        while len(self._tables) > MAX_OPEN_TABLES:
+            self.release(next(iter(self._tables)))
+
+
+def no_space(free: int, floor: int) -> ExhaustedError:
+    """The answer to a batch for which there is no room."""
+    return ExhaustedError(
+        Reason.NO_SPACE,
+        f"the file system has {free} bytes free and rund keeps {floor} for deleting; "
+        "delete runs or give it more room, and the batch can be sent again",
+        retry_after_seconds=2.0,
+        free_bytes=free,
+        min_free_bytes=floor,
+    )

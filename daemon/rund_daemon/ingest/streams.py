@@ -1,0 +1,267 @@
+"""Write streams: ordered batches of one writer into one metrics table, from their acceptance to their ack.
+
+Belongs to the event loop's thread. It checks and queues; the catalog's writer has the last word on sequences, because only
+it knows what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+
+from ..catalog import Catalog, keys, shelves
+from ..errors import ConflictError, InvalidError, Reason
+from ..limits import MIB, Limits
+from ..model import MetricsTable, RequestKey, Uid
+from ..segments.heads import read_head, segment_head
+from ..segments.schemas import unify
+from .appends import Append, Chunk
+from .batches import (
+    INPUT_TABLE_ID,
+    ForeignRows,
+    WireSchema,
+    check_rows,
+    make_chunk,
+    read_batch,
+    read_schema,
+    read_stream,
+    stored_schema,
+)
+from .budget import ByteBudget
+
+T = TypeVar("T")
+
+# Checking more than this much on the event loop would be felt by other streams.
+_INLINE_BYTES = MIB // 2
+
+
+@dataclass(slots=True)
+class _Table:
+    """What all streams of one table share while any of them is open or has a batch on its way."""
+
+    record: MetricsTable
+    unified: pa.Schema
+    unified_head: bytes
+    foreign: ForeignRows | None
+    users: int = 0
+    schemas: dict[pa.Schema, WireSchema] = field(default_factory=dict)
+
+
+class Ingest:
+    """Opens write streams and hands their batches to the catalog's writer."""
+
+    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+        self._catalog = catalog
+        self.limits = limits
+        self.budget = ByteBudget(limits.max_total_inflight_bytes)
+        self._tables: dict[Uid, _Table] = {}
+        self._streams: dict[tuple[Uid, str], WriteStream] = {}
+
+    def open(self, record: MetricsTable, stream_id: str) -> WriteStream:
+        """Opens a stream; a connection that has it open loses it.
+
+        Args:
+            record: the metrics table.
+            stream_id: 1 to 64 printable characters; empty for rows that belong to no stream.
+        """
+        key = (record.uid, stream_id)
+        if stream_id and (old := self._streams.get(key)):
+            old.fail(
+                ConflictError(
+                    Reason.STREAM_TAKEN_OVER,
+                    f"stream_id {stream_id!r} was opened by another connection; this one has ended",
+                )
+            )
+        stream = WriteStream(self, self._enter(record), stream_id, self._committed(record.uid, stream_id))
+        if stream_id:
+            self._streams[key] = stream
+        return stream
+
+    def enqueue(self, append: Append, table: _Table) -> None:
+        """Hands a batch to the writer."""
+        table.users += 1
+        self._catalog.append(append)
+
+    def leave(self, table: _Table) -> None:
+        """One user less. The last one takes the shared state with it: the catalog has it all by then."""
+        table.users -= 1
+        if table.users == 0:
+            self._tables.pop(table.record.uid, None)
+
+    def forget(self, stream: WriteStream) -> None:
+        """Removes a stream that has ended, unless another connection has taken it over."""
+        key = (stream.table.record.uid, stream.stream_id)
+        if self._streams.get(key) is stream:
+            del self._streams[key]
+
+    def _enter(self, record: MetricsTable) -> _Table:
+        table = self._tables.get(record.uid)
+        if table is None:
+            foreign = None
+            if record.foreign_table_url:
+                foreign = ForeignRows(record.input_table_id, record.foreign_row_count)
+            unified = read_head(record.arrow_schema)
+            table = _Table(record, unified, record.arrow_schema, foreign)
+            self._tables[record.uid] = table
+        table.users += 1
+        return table
+
+    def _committed(self, table: Uid, stream_id: str) -> int:
+        with self._catalog.snapshot() as snapshot:
+            mark = snapshot.get(shelves.STREAMS, keys.named(table, stream_id)) if stream_id else None
+        return mark.sequence if mark else 0
+
+
+class WriteStream:
+    """One writer's stream into one table. `committed` grows as batches become durable."""
+
+    def __init__(self, ingest: Ingest, table: _Table, stream_id: str, committed: int) -> None:
+        self._ingest = ingest
+        self._limits = ingest.limits
+        self._budget = ByteBudget(ingest.limits.max_inflight_bytes)
+        self._schema: WireSchema | None = None
+        self._in_flight = 0
+        self._error: BaseException | None = None
+        self._news = asyncio.Event()
+        self.table = table
+        self.stream_id = stream_id
+        self.committed = committed
+
+    def set_schema(self, data: bytes, name: str) -> None:
+        """Sets the schema of the batches that follow as single messages."""
+        self._schema = self._wire_schema(read_schema(data, self._limits, name))
+
+    async def write_batch(self, sequence: int, data: bytes) -> None:
+        """Takes one record batch message of the schema that was set. Waits while too much is in flight."""
+        schema = self._schema
+        if schema is None:
+            raise InvalidError(
+                "batch.arrow_batch", "no schema was given; set open.arrow_schema, or send arrow_stream"
+            )
+        name = "batch.arrow_batch"
+
+        def check() -> tuple[Chunk, ...]:
+            batch = read_batch(data, schema, self._limits, name)
+            check_rows(batch, self.table.foreign, name)
+            return tuple(make_chunk(batch, data, schema, self.table.foreign))
+
+        await self._send(sequence, await _off_loop(len(data), check))
+
+    async def write_stream(self, sequence: int, data: bytes) -> None:
+        """Takes the batches of one Arrow IPC stream as one batch of this stream."""
+        name = "batch.arrow_stream"
+        schema, batches, messages = await _off_loop(
+            len(data), lambda: read_stream(data, self._limits, name)
+        )
+        wire = self._wire_schema(schema)
+        view = memoryview(data)
+
+        def check() -> tuple[Chunk, ...]:
+            chunks: list[Chunk] = []
+            for batch, message in zip(batches, messages, strict=True):
+                check_rows(batch, self.table.foreign, name)
+                part = view[message.begin : message.end]
+                chunks.extend(make_chunk(batch, part, wire, self.table.foreign))
+            return tuple(chunks)
+
+        await self._send(sequence, await _off_loop(len(data), check))
+
+    async def write_rows(self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None) -> None:
+        """Takes rows that the daemon has made into a batch itself."""
+        wire = self._wire_schema(batch.schema)
+        check_rows(batch, self.table.foreign, "batch.columns")
+        chunks = tuple(make_chunk(batch, memoryview(batch.serialize()), wire, self.table.foreign))
+        await self._send(sequence, chunks, request)
+
+    async def progress(self) -> int:
+        """Waits until more is committed or all is, and gives the last committed sequence.
+
+        Raises:
+            RundError: the stream has failed; what `committed` says is kept.
+        """
+        await self._news.wait()
+        self._news.clear()
+        if self._error is not None:
+            raise self._error
+        return self.committed
+
+    async def drain(self) -> None:
+        """Waits until every batch taken is committed.
+
+        Raises:
+            RundError: one of them was not.
+        """
+        while self._in_flight and self._error is None:
+            await self.progress()
+        if self._error is not None:
+            raise self._error
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the stream with an error; the first one stays."""
+        self._error = self._error or error
+        self._news.set()
+
+    def close(self) -> None:
+        """Gives up the stream. Batches on their way are still committed."""
+        self._ingest.forget(self)
+        self._ingest.leave(self.table)
+
+    def _wire_schema(self, schema: pa.Schema) -> WireSchema:
+        table = self.table
+        known = table.schemas.get(schema)
+        if known is None:
+            record = table.record
+            stored = stored_schema(schema, table.foreign)
+            tables = {record.input_table_id: record.foreign_table_url} if table.foreign else {}
+            unified = unify(table.unified, stored)
+            if unified != table.unified:
+                table.unified = unified
+                table.unified_head = segment_head(unified, record.columns, tables)
+            head = segment_head(stored, record.columns, tables)
+            known = WireSchema(schema, stored, head, INPUT_TABLE_ID not in schema.names and bool(tables))
+            table.schemas[schema] = known
+        return known
+
+    async def _send(self, sequence: int, chunks: Sequence[Chunk], request: RequestKey | None = None) -> None:
+        if self._error is not None:
+            raise self._error
+        size = sum(len(chunk.data) for chunk in chunks)
+        await self._budget.take(size)
+        await self._ingest.budget.take(size)
+        self._in_flight += 1
+        record, table = self.table.record, self.table
+
+        def answer(error: BaseException | None) -> None:
+            self._budget.give_back(size)
+            self._ingest.budget.give_back(size)
+            self._in_flight -= 1
+            self._ingest.leave(table)
+            if error is not None:
+                self.fail(error)
+            else:
+                self.committed = max(self.committed, sequence)
+                self._news.set()
+
+        append = Append(
+            record.uid,
+            record.run_uid,
+            record.number,
+            self.stream_id,
+            sequence,
+            tuple(chunks),
+            table.unified_head,
+            answer,
+            request,
+        )
+        self._ingest.enqueue(append, table)
+
+
+async def _off_loop(size: int, check: Callable[[], T]) -> T:
+    """Runs a check here if it is short, else on a thread, so that no other stream feels it."""
+    if size <= _INLINE_BYTES:
+        return check()
+    return await asyncio.get_running_loop().run_in_executor(None, check)

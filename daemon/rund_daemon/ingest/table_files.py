@@ -1,0 +1,197 @@
+"""The writer's view of one metrics table: its mark, its open segments, its streams, and the plan of the present group.
+
+Belongs to the writer's thread. What the catalog holds is the truth; this is a copy that is thrown away (`close`) whenever
+it may no longer be so, and loaded again when the next batch comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..catalog import Change, Snapshot, keys, shelves
+from ..catalog.requests import find_request, keep_request
+from ..errors import NotFoundError, Reason, SequenceGapError, StateError
+from ..model import BatchRef, KeptRequest, MetricsTable, Micros, RequestKey, Segment, StreamMark, TableMark, Uid
+from ..segments.layout import Layout
+from ..segments.open_segment import OpenSegment
+from .appends import Append, Chunk
+
+# Writers with different columns write side by side, each schema into a segment of its own. Beyond this many the oldest is
+# closed: its schema begins a new segment when it comes again.
+MAX_OPEN_SCHEMAS = 8
+
+
+@dataclass(slots=True)
+class _Open:
+    file: OpenSegment
+    record: Segment
+
+
+class TableFiles:
+    """Plans, writes and records the batches of one table, a group at a time."""
+
+    def __init__(self, table: MetricsTable, mark: TableMark, folder: Path) -> None:
+        self._table = table
+        self._mark = mark
+        self._folder = folder
+        self._open: dict[bytes, _Open] = {}
+        self._sequences: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._planned_mark = self._mark
+        self._planned_schema = self._table.arrow_schema
+        self._planned_sequences: dict[str, int] = {}
+        self._planned_requests: dict[str, RequestKey] = {}
+        self._refs: list[BatchRef] = []
+        self._touched: dict[int, _Open] = {}
+        self._retired: list[_Open] = []
+
+    @classmethod
+    def load(cls, snapshot: Snapshot, layout: Layout, run_uid: Uid, number: int) -> TableFiles:
+        """Reads the table's state and opens its open segments.
+
+        Raises:
+            NotFoundError: the table or its run is gone, or in trash.
+            OSError: a segment can't be opened or is shorter than committed.
+        """
+        table = snapshot.get(shelves.TABLES, keys.numbered(run_uid, number))
+        run = snapshot.get(shelves.RUNS, run_uid)
+        if run is None or run.delete_time:
+            raise NotFoundError(Reason.RUN_NOT_FOUND, "the run was deleted; undelete it to go on writing")
+        if table is None:
+            raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, "the metrics table is gone")
+        mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
+        folder = layout.metrics_table(layout.run(run.project, run.name), table.name)
+        files = cls(table, mark, folder)
+        files._reopen(snapshot)
+        return files
+
+    def _reopen(self, snapshot: Snapshot) -> None:
+        records = [
+            snapshot.get(shelves.SEGMENTS, key)
+            for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
+        ]
+        # Of several with one schema only the newest is still appended to.
+        newest = {record.arrow_schema: record for record in records if record is not None}
+        for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
+            path = self._folder / record.file_name
+            self._open[head] = _Open(OpenSegment.reopen(path, record.length), record)
+
+    @property
+    def dirty(self) -> list[OpenSegment]:
+        """Files that the present group has written to."""
+        return [entry.file for entry in self._touched.values()]
+
+    def plan(self, snapshot: Snapshot, append: Append) -> bool:
+        """Takes a batch into the group; False if it is there already.
+
+        Raises:
+            StateError: the table is sealed.
+            SequenceGapError: the batch before it is missing.
+        """
+        if self._is_repeated(snapshot, append):
+            return False
+        if self._table.sealed:
+            raise StateError(
+                Reason.TABLE_SEALED,
+                f"metrics_table: {self._table.name!r} is sealed and takes no more rows; write to another table",
+                field="metrics_table",
+            )
+        self._follow_on(snapshot, append)
+        for chunk in append.chunks:
+            self._place(chunk)
+        self._planned_schema = append.unified_schema
+        return True
+
+    def write(self) -> None:
+        """Hands the group's bytes to the kernel."""
+        for file in self.dirty:
+            file.flush()
+
+    def record(self, change: Change, now: Micros) -> None:
+        """Puts the group's records."""
+        uid = self._table.uid
+        self._planned_mark = replace(self._planned_mark, commit_time=now)
+        change.put(shelves.MARKS, uid, self._planned_mark)
+        for ref in self._refs:
+            change.put(shelves.BATCHES, keys.batch(uid, ref.first_row), ref)
+        for entry in self._touched.values():
+            key = keys.numbered(uid, entry.record.number)
+            change.put(shelves.SEGMENTS, key, entry.record)
+            change.put(shelves.OPEN_SEGMENTS, key, b"")
+        for stream_id, sequence in self._planned_sequences.items():
+            change.put(shelves.STREAMS, keys.named(uid, stream_id), StreamMark(sequence, now))
+        for request in self._planned_requests.values():
+            keep_request(change, request, KeptRequest(request.method, request.fingerprint, uid, now))
+        if self._planned_schema != self._table.arrow_schema:
+            key = keys.numbered(self._table.run_uid, self._table.number)
+            change.put(shelves.TABLES, key, replace(self._table, arrow_schema=self._planned_schema))
+
+    def keep(self) -> None:
+        """The group is committed: the plan is the state now."""
+        self._mark = self._planned_mark
+        self._table = replace(self._table, arrow_schema=self._planned_schema)
+        self._sequences.update(self._planned_sequences)
+        for entry in self._retired:
+            entry.file.close()
+        self._begin()
+
+    def close(self) -> None:
+        """Closes the files. What was not committed is cut off when they are opened again."""
+        for entry in (*self._open.values(), *self._retired):
+            entry.file.close()
+        self._open.clear()
+        self._retired.clear()
+
+    def _is_repeated(self, snapshot: Snapshot, append: Append) -> bool:
+        if append.stream_id:
+            return append.sequence <= self._sequence(snapshot, append.stream_id)
+        request = append.request
+        if request is None or not request.request_id:
+            return False
+        return request.request_id in self._planned_requests or find_request(snapshot, request) is not None
+
+    def _follow_on(self, snapshot: Snapshot, append: Append) -> None:
+        if append.stream_id:
+            committed = self._sequence(snapshot, append.stream_id)
+            if append.sequence != committed + 1:
+                raise SequenceGapError(committed, append.sequence)
+            self._planned_sequences[append.stream_id] = append.sequence
+        elif append.request is not None and append.request.request_id:
+            self._planned_requests[append.request.request_id] = append.request
+
+    def _sequence(self, snapshot: Snapshot, stream_id: str) -> int:
+        if stream_id in self._planned_sequences:
+            return self._planned_sequences[stream_id]
+        if stream_id not in self._sequences:
+            stream = snapshot.get(shelves.STREAMS, keys.named(self._table.uid, stream_id))
+            self._sequences[stream_id] = stream.sequence if stream else 0
+        return self._sequences[stream_id]
+
+    def _place(self, chunk: Chunk) -> None:
+        entry = self._open.get(chunk.head) or self._create(chunk.head)
+        offset = entry.file.append(chunk.data)
+        segment, mark = entry.record, self._planned_mark
+        self._refs.append(
+            BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows)
+        )
+        entry.record = replace(segment, length=entry.file.length, rows=segment.rows + chunk.rows)
+        self._planned_mark = replace(
+            mark,
+            rows=mark.rows + chunk.rows,
+            batches=mark.batches + 1,
+            bytes=mark.bytes + len(chunk.data),
+        )
+        self._touched[segment.number] = entry
+
+    def _create(self, head: bytes) -> _Open:
+        if len(self._open) >= MAX_OPEN_SCHEMAS:
+            self._retired.append(self._open.pop(next(iter(self._open))))
+        mark = self._planned_mark
+        record = Segment(mark.next_segment, sealed=False, length=len(head), rows=0, arrow_schema=head)
+        file = OpenSegment.create(self._folder / record.file_name, head)
+        self._planned_mark = replace(mark, next_segment=mark.next_segment + 1, bytes=mark.bytes + len(head))
+        self._open[head] = _Open(file, record)
+        return self._open[head]

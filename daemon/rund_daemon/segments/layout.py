@@ -1,0 +1,126 @@
+"""Where things lie in a root. Every path of the daemon is made here.
+
+    <root>/
+      daemon.json, daemon.lock, daemon.error, rund.toml
+      catalog/                                   LMDB
+      journals/<writer-id>.*                     clients' journals
+      <project>/runs/<run>/
+        run.json
+        metrics/<table>/<nnnnnn>.arrow(s)
+        bulk_data/
+      <project>/datasets/<dataset>/tables/<table>/data.arrow
+      trash/<uid>/                               deleted runs; also where folders are built before they appear
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN_SNAPSHOT = "run.json"
+TABLE_DATA = "data.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one root."""
+
+    root: Path
+
+    @property
+    def url(self) -> str:
+        """URL of the root: its absolute path."""
+        return str(self.root)
+
+    @property
+    def catalog(self) -> Path:
+        """Folder of the catalog."""
+        return self.root / "catalog"
+
+    @property
+    def trash(self) -> Path:
+        """Folder of deleted and of unfinished things."""
+        return self.root / "trash"
+
+    def run(self, project: str, run: str) -> Path:
+        """Folder of a run."""
+        return self.root / project / "runs" / run
+
+    def trashed(self, uid: bytes) -> Path:
+        """Folder of something in trash."""
+        return self.trash / uid.hex()
+
+    def bulk_data(self, project: str, run: str) -> Path:
+        """Folder of a run's side files."""
+        return self.run(project, run) / "bulk_data"
+
+    def metrics_table(self, run_folder: Path, table: str) -> Path:
+        """Folder of a metrics table in its run's folder."""
+        return run_folder / "metrics" / table
+
+    def input_table(self, project: str, dataset: str, table: str) -> Path:
+        """Folder of an input table that was written through the daemon."""
+        return self.root / project / "datasets" / dataset / "tables" / table
+
+    def relative(self, path: Path) -> str:
+        """A path below the root as the catalog keeps it."""
+        return str(path.relative_to(self.root))
+
+
+def make_durable_folder(folder: Path) -> None:
+    """Makes a folder and its parents so that a loss of power can't take them back."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(mode=0o755, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the entries of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def settle_move(root: Path, source: str, destination: str) -> None:
+    """Moves a folder or file below the root, or removes a file if `destination` is empty. Twice is the same as once.
+
+    What stands in the way belongs to nobody the catalog knows: it is put into trash.
+    """
+    origin = root / source
+    if not destination:
+        origin.unlink(missing_ok=True)
+        return
+    if not origin.exists():
+        return
+    target = root / destination
+    make_durable_folder(target.parent)
+    if target.exists():
+        stray = root / "trash" / f"stray-{os.urandom(8).hex()}"
+        make_durable_folder(stray.parent)
+        target.rename(stray)
+    origin.rename(target)
+    sync_folder(target.parent)
+    sync_folder(origin.parent)
+
+
+def write_durable_file(path: Path, data: bytes) -> None:
+    """Writes a file so that after a crash it is the old one or the new one, whole."""
+    make_durable_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    sync_folder(path.parent)
