@@ -1,19 +1,19 @@
 """Errors of the domain. Each knows its reason and its facts, none knows a gRPC code.
 
-    RundError
-    ├── InvalidError          a field of the request is to blame
-    ├── NotFoundError
-    ├── ExistsError
-    ├── ConflictError         ETAG_MISMATCH, STREAM_TAKEN_OVER
-    ├── StateError            TABLE_SEALED, WRONG_STATE
-    ├── SequenceGapError
-    ├── RevisionGoneError
-    ├── ExhaustedError        NO_SPACE, OVER_LIMIT
-    ├── CorruptError
-    ├── AccessError           UNAUTHENTICATED, PERMISSION_DENIED
-    ├── DrainingError
-    ├── OperationCancelledError
-    └── NotImplementedYetError
+RundError
+├── InvalidError          a field of the request is to blame
+├── NotFoundError
+├── ExistsError
+├── ConflictError         ETAG_MISMATCH, STREAM_TAKEN_OVER
+├── StateError            TABLE_SEALED, WRONG_STATE
+├── SequenceGapError
+├── RevisionGoneError
+├── ExhaustedError        NO_SPACE, OVER_LIMIT
+├── CorruptError
+├── AccessError           UNAUTHENTICATED, PERMISSION_DENIED
+├── DrainingError
+├── OperationCancelledError
+└── NotImplementedYetError
 """
 
 from __future__ import annotations
@@ -160,9 +160,7 @@ class DrainingError(RundError):
     """The daemon is shutting down."""
 
     def __init__(self) -> None:
-        super().__init__(
-            Reason.DRAINING, "the daemon is shutting down; retry", retry_after_seconds=0.5
-        )
+        super().__init__(Reason.DRAINING, "the daemon is shutting down; retry", retry_after_seconds=0.5)
 
 
 class OperationCancelledError(RundError):

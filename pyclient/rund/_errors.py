@@ -33,15 +33,15 @@
      ├── MissingPackageError (ImportError)
      └── InternalError (RuntimeError)
 
-Every class is also the builtin exception in brackets, so that callers need not know rund to handle an error. This module
-knows neither gRPC nor protobuf: it takes codes and reasons as text.
+Every class is also the builtin exception in brackets, so that callers need not know rund to handle an error.
+This module knows neither gRPC nor protobuf: it takes codes and reasons as text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class RundError(Exception):
     """Anything that rund refuses or fails to do.
 
     Attributes:
-        code: Name of the gRPC status code, such as ``NOT_FOUND``; errors found by the client itself bear the code that the
-            daemon would give.
-        reason: Name of an ``ErrorReason`` without its prefix, such as ``RUN_NOT_FOUND``, or empty when none was given.
+        code: Name of the gRPC status code, such as ``NOT_FOUND``; errors found by the client itself bear the
+            code that the daemon would give.
+        reason: Name of an ``ErrorReason`` without its prefix, such as ``RUN_NOT_FOUND``, or empty when none
+            was given.
         details: Facts about the error, by name.
         field_violations: Fields of the request that are to blame.
     """
@@ -93,19 +94,12 @@ class RundError(Exception):
 
     # Errors cross process borders in worker pools; the builtin __reduce__ would lose the keywords.
     def __reduce__(self) -> tuple[object, ...]:
-        state = (self.message, self.code, self.reason, self.details, self.field_violations)
-        return _rebuild, (type(self), *state)
+        fields = {name: getattr(self, name) for name in ("code", "reason", "details", "field_violations")}
+        return _rebuild, (type(self), self.message, fields)
 
 
-def _rebuild(
-    kind: type[RundError],
-    message: str,
-    code: str,
-    reason: str,
-    details: Mapping[str, str],
-    field_violations: Sequence[FieldViolation],
-) -> RundError:
-    return kind(message, code=code, reason=reason, details=details, field_violations=field_violations)
+def _rebuild(kind: type[RundError], message: str, fields: dict[str, Any]) -> RundError:
+    return kind(message, **fields)
 
 
 class InvalidArgumentError(RundError, ValueError):
@@ -298,7 +292,7 @@ class SequenceGapError(StateError):
 
 
 class RevisionGoneError(StateError):
-    """Events after the revision are no longer kept: list again, then watch from ``details["oldest_revision"]``."""
+    """Events after the revision are no longer kept: list again, watch from ``details["oldest_revision"]``."""
 
     default_code = "OUT_OF_RANGE"
     default_reason = "REVISION_GONE"
@@ -314,7 +308,8 @@ class OperationCancelledError(StateError):
 class ForkedProcessError(StateError):
     """This process was forked from one that was talking to a daemon, and gRPC does not survive a fork.
 
-    ``log`` works here all the same; everything else belongs into the parent, or into a process that was spawned.
+    ``log`` works here all the same; everything else belongs into the parent, or into a process that was
+    spawned.
     """
 
 

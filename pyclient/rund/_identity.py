@@ -70,15 +70,17 @@ def rank(environment: Mapping[str, str]) -> int:
 
 
 def launch_id(environment: Mapping[str, str]) -> str:
-    """A text that all processes of one launch share, and no other launch has; empty when there is no launcher.
+    """A text that all processes of one launch share and no other launch has; empty without a launcher.
 
-    ``RUND_LAUNCH_ID`` overrides; then Slurm's job, step and restart; then torchrun's run id, or the agent that is the
-    parent of all its workers.
+    ``RUND_LAUNCH_ID`` overrides; then Slurm's job, step and restart; then torchrun's run id, or the agent
+    that is the parent of all its workers.
     """
     if given := environment.get("RUND_LAUNCH_ID"):
         return given
-    if job := environment.get("SLURM_JOB_ID"):
-        step = environment.get("SLURM_STEP_ID", "")
+    job, step = environment.get("SLURM_JOB_ID"), environment.get("SLURM_STEP_ID")
+    # Without a step it is the batch script itself: one process, and perhaps several trainings one after the
+    # other.
+    if job and step:
         restart = environment.get("SLURM_RESTART_COUNT", "0")
         return f"slurm:{job}.{step}.{restart}"
     elastic = environment.get("TORCHELASTIC_RUN_ID")

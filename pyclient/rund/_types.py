@@ -14,12 +14,12 @@ from typing import Literal, TypeAlias
 IfExists: TypeAlias = Literal["rename", "reuse", "overwrite", "raise"]
 """What to do when a name is taken."""
 
-Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 """A free-form value as it comes back. Integers stay integers, NaN and infinities are kept."""
 
 
 class RunStatus(enum.IntEnum):
-    """Where a run is in its life. The names decide; ``float(status)`` works, the numbers are only the wire's."""
+    """Where a run is in its life. The names decide; ``float(status)`` works, but means nothing."""
 
     UNSPECIFIED = 0
     EMPTY = 1

@@ -10,6 +10,7 @@
     ├── values                  run uid, kind, u32 number             → MapValue          inputs and outputs
     ├── tables                  run uid, u32 number                   → MetricsTable      in order of writing
     ├── table_names             run uid, table                        → u32 number
+    ├── table_uids              table uid                             → run uid, u32 number
     ├── marks                   table uid                             → TableMark
     ├── segments                table uid, u32 number                 → Segment
     ├── open_segments           table uid, u32 number                 → nothing           what a start cuts back

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from ..errors import InvalidError, Reason
-from ..model import KeptRequest, Micros, RequestKey
+from ..model import KeptRequest, Micros, RequestKey, Uid
 from . import keys, shelves
 from .transaction import Change, Snapshot
+
+T = TypeVar("T")
 
 KEPT_MICROS = 24 * 3600 * 1_000_000
 """How long a request is remembered."""
@@ -39,7 +44,7 @@ def keep_request(change: Change, request: RequestKey, kept: KeptRequest) -> None
 
 def forget_requests(change: Change, now: Micros, limit: int) -> int:
     """Forgets requests that are old enough, at most `limit` of them, and gives their number."""
-    forgotten = []
+    forgotten: list[bytes] = []
     for key, _ in change.scan(shelves.REQUEST_TIMES):
         if int.from_bytes(key[:8], "big") > now - KEPT_MICROS or len(forgotten) == limit:
             break
@@ -48,3 +53,32 @@ def forget_requests(change: Change, now: Micros, limit: int) -> int:
         change.delete(shelves.REQUEST_TIMES, key)
         change.delete(shelves.REQUESTS, key[8:])
     return len(forgotten)
+
+
+def once(
+    change: Change,
+    request: RequestKey,
+    now: Micros,
+    carry_out: Callable[[], T],
+    uid_of: Callable[[T], Uid],
+    load: Callable[[Uid], T | None],
+) -> tuple[T, bool]:
+    """Carries a request out, or gives what it gave when it was carried out before.
+
+    Args:
+        change: the transaction that remembers it.
+        request: the request.
+        now: the time.
+        carry_out: does it.
+        uid_of: gives the uid of its result.
+        load: gives a result of a uid as it is now, or None if it is gone.
+
+    Returns:
+        The result, and whether it was carried out just now.
+    """
+    kept = find_request(change, request)
+    if kept is not None and (before := load(kept.result_uid)) is not None:
+        return before, False
+    result = carry_out()
+    keep_request(change, request, KeptRequest(request.method, request.fingerprint, uid_of(result), now))
+    return result, True

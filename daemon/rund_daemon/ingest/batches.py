@@ -88,7 +88,9 @@ def read_batch(data: bytes, schema: WireSchema, limits: Limits, field: str) -> p
     return _decode(memoryview(data), message, schema.wire, limits, field)
 
 
-def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
+def read_stream(
+    data: bytes, limits: Limits, field: str
+) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
     """Decodes and validates an Arrow IPC stream: its schema, its batches and where they lie."""
     schema = read_schema(data, limits, field)
     view = memoryview(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -64,7 +65,7 @@ def batch_of_history(rows: Sequence[HistoryRow], field: str) -> pa.RecordBatch:
         raise InvalidError(
             field, f"the key {taken[0]!r} is taken by rund; rename it", reason=Reason.INVALID_COLUMN
         )
-    arrays: list[pa.Array] = [
+    arrays: list[pa.Array[Any]] = [
         pa.array([row.step for row in rows], pa.int64()),
         pa.array([row.time for row in rows], pa.timestamp("us", tz="UTC")),
         pa.array([row.rank for row in rows], pa.int32()),
@@ -73,7 +74,7 @@ def batch_of_history(rows: Sequence[HistoryRow], field: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=[*HISTORY_KEYS, *keys])
 
 
-def _array(column: PlainColumn, field: str) -> pa.Array:
+def _array(column: PlainColumn, field: str) -> pa.Array[Any]:
     if not column.width:
         return pa.array(_masked(column.values, column.null_rows, column.name, field), column.type)
     if len(column.values) % column.width:
@@ -86,9 +87,7 @@ def _array(column: PlainColumn, field: str) -> pa.Array:
         list(column.values[begin : begin + column.width])
         for begin in range(0, len(column.values), column.width)
     ]
-    return pa.array(
-        _masked(rows, column.null_rows, column.name, field), pa.list_(pa.float32(), column.width)
-    )
+    return pa.array(_masked(rows, column.null_rows, column.name, field), pa.list_(pa.float32(), column.width))
 
 
 def _masked(values: Sequence[Value], null_rows: Sequence[int], name: str, field: str) -> Sequence[Value]:
@@ -117,7 +116,7 @@ _SCALAR_TYPES: Mapping[frozenset[type], pa.DataType] = {
 }
 
 
-def _scalars(key: str, values: Sequence[Value], field: str) -> pa.Array:
+def _scalars(key: str, values: Sequence[Value], field: str) -> pa.Array[Any]:
     kinds = frozenset(type(value) for value in values if value is not None)
     if not kinds:
         return pa.nulls(len(values), pa.float64())

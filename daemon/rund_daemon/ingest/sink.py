@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..catalog import Change
 from ..errors import ExhaustedError, Reason, RundError
-from ..model import Micros, Uid
+from ..model import Micros, Revision, Uid
 from ..segments.layout import Layout
 from .appends import Append
 from .table_files import TableFiles
@@ -48,6 +48,9 @@ class SegmentSink:
         self._published = published
         self._tables: dict[Uid, TableFiles] = {}
         self._staged: set[Uid] = set()
+        # Runs may have been renamed, deleted or sealed since a table was loaded, and each of these is a new revision.
+        self._revision = Revision(-1)
+        self._fresh: set[Uid] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,6 +65,9 @@ class SegmentSink:
     def stage(self, txn: Change, appends: Sequence[Append]) -> None:
         """Writes and syncs the bytes of a group and puts their records."""
         self._staged.clear()
+        if txn.revision != self._revision:
+            self._revision = txn.revision
+            self._fresh.clear()
         if appends and self._has_space(appends):
             for count, append in enumerate(appends, 1):
                 self._plan(txn, append, appends[:count])
@@ -102,16 +108,24 @@ class SegmentSink:
 
     def _plan(self, txn: Change, append: Append, so_far: Sequence[Append]) -> None:
         try:
-            files = self._tables.pop(append.table, None)
-            if files is None:
-                files = TableFiles.load(txn, self._layout, append.run, append.number)
-            self._tables[append.table] = files  # the last of the dict: recently used
-            if files.plan(txn, append):
+            if self._tables_entry(txn, append).plan(txn, append):
                 self._staged.add(append.table)
         except RundError as error:
             append.error = error
         except OSError as error:
             self._reject(append.table, so_far, error)
+
+    def _tables_entry(self, txn: Change, append: Append) -> TableFiles:
+        uid = append.table
+        files = self._tables.pop(uid, None)
+        if files is not None and uid not in self._fresh and files.is_stale(txn):
+            files.close()
+            files = None
+        self._fresh.add(uid)
+        if files is None:
+            files = TableFiles.load(txn, self._layout, append.run, append.number)
+        self._tables[uid] = files  # the last of the dict: recently used
+        return files
 
     def _attempt(self, uid: Uid, appends: Sequence[Append], step: Callable[[TableFiles], None]) -> None:
         try:

@@ -154,9 +154,7 @@ class WriteStream:
     async def write_stream(self, sequence: int, data: bytes) -> None:
         """Takes the batches of one Arrow IPC stream as one batch of this stream."""
         name = "batch.arrow_stream"
-        schema, batches, messages = await _off_loop(
-            len(data), lambda: read_stream(data, self._limits, name)
-        )
+        schema, batches, messages = await _off_loop(len(data), lambda: read_stream(data, self._limits, name))
         wire = self._wire_schema(schema)
         view = memoryview(data)
 
@@ -170,7 +168,9 @@ class WriteStream:
 
         await self._send(sequence, await _off_loop(len(data), check))
 
-    async def write_rows(self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None) -> None:
+    async def write_rows(
+        self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None
+    ) -> None:
         """Takes rows that the daemon has made into a batch itself."""
         wire = self._wire_schema(batch.schema)
         check_rows(batch, self.table.foreign, "batch.columns")
@@ -199,6 +199,10 @@ class WriteStream:
             await self.progress()
         if self._error is not None:
             raise self._error
+
+    def wake(self) -> None:
+        """Lets `progress` return once without news."""
+        self._news.set()
 
     def fail(self, error: BaseException) -> None:
         """Ends the stream with an error; the first one stays."""

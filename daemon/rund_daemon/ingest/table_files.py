@@ -12,7 +12,17 @@ from pathlib import Path
 from ..catalog import Change, Snapshot, keys, shelves
 from ..catalog.requests import find_request, keep_request
 from ..errors import NotFoundError, Reason, SequenceGapError, StateError
-from ..model import BatchRef, KeptRequest, MetricsTable, Micros, RequestKey, Segment, StreamMark, TableMark, Uid
+from ..model import (
+    BatchRef,
+    KeptRequest,
+    MetricsTable,
+    Micros,
+    RequestKey,
+    Segment,
+    StreamMark,
+    TableMark,
+    Uid,
+)
 from ..segments.layout import Layout
 from ..segments.open_segment import OpenSegment
 from .appends import Append, Chunk
@@ -31,7 +41,8 @@ class _Open:
 class TableFiles:
     """Plans, writes and records the batches of one table, a group at a time."""
 
-    def __init__(self, table: MetricsTable, mark: TableMark, folder: Path) -> None:
+    def __init__(self, table: MetricsTable, mark: TableMark, folder: Path, layout: Layout) -> None:
+        self._layout = layout
         self._table = table
         self._mark = mark
         self._folder = folder
@@ -57,14 +68,13 @@ class TableFiles:
             OSError: a segment can't be opened or is shorter than committed.
         """
         table = snapshot.get(shelves.TABLES, keys.numbered(run_uid, number))
-        run = snapshot.get(shelves.RUNS, run_uid)
-        if run is None or run.delete_time:
+        folder = _folder(snapshot, layout, run_uid, table)
+        if folder is None:
             raise NotFoundError(Reason.RUN_NOT_FOUND, "the run was deleted; undelete it to go on writing")
         if table is None:
             raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, "the metrics table is gone")
         mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
-        folder = layout.metrics_table(layout.run(run.project, run.name), table.name)
-        files = cls(table, mark, folder)
+        files = cls(table, mark, folder, layout)
         files._reopen(snapshot)
         return files
 
@@ -78,6 +88,12 @@ class TableFiles:
         for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
             path = self._folder / record.file_name
             self._open[head] = _Open(OpenSegment.reopen(path, record.length), record)
+
+    def is_stale(self, snapshot: Snapshot) -> bool:
+        """Says whether the record or the folder is another than it was at loading."""
+        table = snapshot.get(shelves.TABLES, keys.numbered(self._table.run_uid, self._table.number))
+        folder = _folder(snapshot, self._layout, self._table.run_uid, table)
+        return table != self._table or folder != self._folder
 
     @property
     def dirty(self) -> list[OpenSegment]:
@@ -195,3 +211,10 @@ class TableFiles:
         self._planned_mark = replace(mark, next_segment=mark.next_segment + 1, bytes=mark.bytes + len(head))
         self._open[head] = _Open(file, record)
         return self._open[head]
+
+
+def _folder(snapshot: Snapshot, layout: Layout, run_uid: Uid, table: MetricsTable | None) -> Path | None:
+    run = snapshot.get(shelves.RUNS, run_uid)
+    if run is None or run.delete_time:
+        return None
+    return layout.metrics_table(layout.run(run.project, run.name), table.name if table else "")

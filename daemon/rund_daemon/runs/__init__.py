@@ -1,0 +1,222 @@
+"""What may be done to a run: no gRPC, no LMDB, no files.
+
+Each method checks and changes in one transaction, which is durable when it returns, and is safe to repeat with the same
+request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..catalog import Catalog, Change
+from ..catalog.requests import once
+from ..feed import RUNS_TOPIC, Feed
+from ..identity import Clock, UidSource
+from ..limits import Limits
+from ..model import Cause, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
+from ..names import MetricsTableName, RunName
+from ..segments.layout import Layout
+from . import changes, metrics_tables, trash
+from .changes import RunUpdate
+from .creation import Creation, NewRun, create_run
+from ..catalog.lookup import (
+    RunDetails,
+    TableState,
+    details_of,
+    find_run,
+    find_table,
+    run_by_uid,
+    table_by_uid,
+)
+from .metrics_tables import NewTable, Reference
+
+__all__ = [
+    "Creation",
+    "NewRun",
+    "NewTable",
+    "Reference",
+    "RunDetails",
+    "RunUpdate",
+    "Runs",
+    "StreamNames",
+    "TableState",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNames:
+    """A table to register, by its URL, and the stream name to give it; empty leaves it as it is."""
+
+    own_name: str
+    reference: Reference | None
+    stream_name: str
+
+
+class Runs:
+    """The runs of a root."""
+
+    def __init__(
+        self, catalog: Catalog, layout: Layout, limits: Limits, feed: Feed, clock: Clock, new_uid: UidSource
+    ) -> None:
+        self._catalog = catalog
+        self._layout = layout
+        self._limits = limits
+        self._feed = feed
+        self._clock = clock
+        self._new_uid = new_uid
+
+    def get(self, name: RunName, *, show_deleted: bool = False) -> RunDetails:
+        """Gives a run by name. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return details_of(snapshot, find_run(snapshot, name, show_deleted=show_deleted))
+
+    def get_by_uid(self, uid: Uid) -> RunDetails:
+        """Gives a run by uid, in trash or not. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return details_of(snapshot, run_by_uid(snapshot, uid))
+
+    def get_table(self, name: MetricsTableName) -> TableState:
+        """Gives one of a run's own metrics tables. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return find_table(snapshot, name)
+
+    async def create(self, new: NewRun, request: RequestKey) -> Creation:
+        """Creates a run, joins its launch's, or does what `if_exists` says. Raises ExistsError."""
+        uid, now = self._new_uid(), self._clock()
+
+        def mutation(change: Change) -> Creation:
+            creation, _ = once(
+                change,
+                request,
+                now,
+                lambda: create_run(change, new, uid, now, self._layout, self._limits),
+                lambda result: result.run.uid,
+                lambda kept: Creation(run_by_uid(change, kept), created=False),
+            )
+            return creation
+
+        return await self._submit(mutation)
+
+    async def update(self, name: RunName, update: RunUpdate, etag: str, request: RequestKey) -> Run:
+        """Changes the fields given. Raises NotFoundError, ExistsError, ConflictError."""
+        now = self._clock()
+        return await self._change(
+            request,
+            lambda change: changes.update_run(change, name, update, etag, now, self._layout, self._limits),
+        )
+
+    async def delete(self, name: RunName, etag: str, request: RequestKey) -> Run:
+        """Moves a run to trash. Raises NotFoundError, ConflictError."""
+        now = self._clock()
+
+        def mutation(change: Change) -> Run:
+            run = find_run(change, name)
+            changes.check_etag(run, etag)
+            return trash.move_to_trash(change, run, now, self._layout)
+
+        return await self._change(request, mutation)
+
+    async def undelete(self, name: RunName, uid: Uid | None, request: RequestKey) -> Run:
+        """Takes a run out of trash. Raises NotFoundError, ExistsError."""
+        now = self._clock()
+        return await self._change(request, lambda change: trash.restore(change, name, uid, now, self._layout))
+
+    async def set_parameters(self, name: RunName, parameters: Values, request: RequestKey) -> Run:
+        """Merges parameters by top-level key. Raises NotFoundError, ExhaustedError."""
+        now = self._clock()
+        return await self._change(
+            request, lambda change: changes.set_parameters(change, name, parameters, now, self._limits)
+        )
+
+    async def add_value(self, name: RunName, kind: bytes, value: Values, request: RequestKey) -> Run:
+        """Appends an input or an output. Raises NotFoundError."""
+        now = self._clock()
+        return await self._change(request, lambda change: changes.add_value(change, name, kind, value, now))
+
+    async def add_input_table(self, name: RunName, url: str, request: RequestKey) -> Run:
+        """Adds an input table's URL, once. Raises NotFoundError."""
+        now = self._clock()
+        return await self._change(request, lambda change: changes.add_input_table(change, name, url, now))
+
+    async def finish(
+        self, name: RunName, status: RunStatus, cause: Cause | None, writer_id: str, request: RequestKey
+    ) -> Run:
+        """Ends a run, or one writer's part in it. Raises NotFoundError, InvalidError."""
+        now = self._clock()
+        return await self._change(
+            request, lambda change: changes.finish_run(change, name, status, cause, writer_id, now)
+        )
+
+    async def register_tables(self, name: RunName, tables: Sequence[StreamNames], request: RequestKey) -> Run:
+        """Registers metrics tables that are there, all or none of them. Raises NotFoundError."""
+        now = self._clock()
+        uids = [self._new_uid() for _ in tables]
+
+        def mutation(change: Change) -> Run:
+            run = find_run(change, name)
+            for table, uid in zip(tables, uids, strict=True):
+                if table.reference is None:
+                    run = metrics_tables.register_own(change, name, table.own_name, table.stream_name, now)
+                else:
+                    run = metrics_tables.register_reference(change, name, table.reference, uid, now)
+            return run
+
+        return await self._change(request, mutation)
+
+    async def create_table(self, name: RunName, new: NewTable, request: RequestKey) -> TableState:
+        """Creates an empty metrics table. Raises NotFoundError, ExistsError."""
+        metrics_tables.check_columns(new.columns, "metrics_table.columns")
+        uid, now = self._new_uid(), self._clock()
+
+        def mutation(change: Change) -> TableState:
+            table, _ = once(
+                change,
+                request,
+                now,
+                lambda: metrics_tables.create_table(change, name, new, uid, now),
+                lambda result: result.uid,
+                lambda kept: table_by_uid(change, kept),
+            )
+            return metrics_tables.state_of(change, table)
+
+        return await self._submit(mutation)
+
+    async def ensure_table(self, name: MetricsTableName) -> MetricsTable:
+        """Gives a metrics table, made now if the run has none of this name. Raises NotFoundError."""
+        uid, now = self._new_uid(), self._clock()
+        run_name = RunName(name.project, name.run)
+        return await self._submit(
+            lambda change: metrics_tables.ensure_table(change, run_name, name.table, uid, now)
+        )
+
+    async def seal_table(self, table: MetricsTable) -> TableState:
+        """Lets a table take no more rows. Raises NotFoundError."""
+        now = self._clock()
+        return await self._submit(
+            lambda change: metrics_tables.state_of(change, metrics_tables.seal_table(change, table, now))
+        )
+
+    async def _change(self, request: RequestKey, carry_out: Callable[[Change], Run]) -> Run:
+        now = self._clock()
+
+        def mutation(change: Change) -> Run:
+            run, _ = once(
+                change,
+                request,
+                now,
+                lambda: carry_out(change),
+                lambda result: result.uid,
+                lambda kept: run_by_uid(change, kept),
+            )
+            return run
+
+        return await self._submit(mutation)
+
+    async def _submit(self, mutation: Callable[[Change], T]) -> T:
+        result = await self._catalog.submit(mutation)
+        self._feed.publish((RUNS_TOPIC,))
+        return result

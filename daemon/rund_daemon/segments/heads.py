@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
@@ -48,22 +50,23 @@ def segment_head(
     return pa.schema(fields).serialize().to_pybytes()
 
 
+@lru_cache(maxsize=512)
 def read_head(head: bytes) -> pa.Schema:
     """Reads a schema message that the daemon made; no bytes give no columns."""
     return pa.ipc.read_schema(pa.py_buffer(head)) if head else pa.schema([])
 
 
-def _role(field: pa.Field) -> ColumnRole:
+def _role(field: pa.Field[Any]) -> ColumnRole:
     if role := _ROLES_BY_NAME.get(field.name):
         return role
     vector = pa.types.is_fixed_size_list(field.type) and pa.types.is_floating(field.type.value_type)
     return ColumnRole.EMBEDDING if vector else ColumnRole.UNSPECIFIED
 
 
-def _metadata(column: ColumnSchema, input_tables: Mapping[int, str]) -> dict[bytes, bytes]:
+def _metadata(column: ColumnSchema, input_tables: Mapping[int, str]) -> dict[bytes | str, bytes | str]:
     defaults = asdict(ColumnSchema(column.name))
     said = {key: value for key, value in asdict(column).items() if value != defaults[key]}
-    metadata = {COLUMN_KEY: json.dumps(said, ensure_ascii=False).encode()} if said else {}
+    metadata: dict[bytes | str, bytes | str] = {COLUMN_KEY: json.dumps(said, ensure_ascii=False).encode()} if said else {}
     if column.role is ColumnRole.INPUT_TABLE_ID and input_tables:
         metadata[INPUT_TABLES_KEY] = json.dumps(input_tables, ensure_ascii=False).encode()
     return metadata

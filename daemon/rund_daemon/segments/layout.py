@@ -1,15 +1,15 @@
 """Where things lie in a root. Every path of the daemon is made here.
 
-    <root>/
-      daemon.json, daemon.lock, daemon.error, rund.toml
-      catalog/                                   LMDB
-      journals/<writer-id>.*                     clients' journals
-      <project>/runs/<run>/
-        run.json
-        metrics/<table>/<nnnnnn>.arrow(s)
-        bulk_data/
-      <project>/datasets/<dataset>/tables/<table>/data.arrow
-      trash/<uid>/                               deleted runs; also where folders are built before they appear
+<root>/
+  daemon.json, daemon.lock, daemon.error, rund.toml
+  catalog/                                   LMDB
+  journals/<writer-id>.*                     clients' journals
+  <project>/runs/<run>/
+    run.json
+    metrics/<table>/<nnnnnn>.arrow(s)
+    bulk_data/
+  <project>/datasets/<dataset>/tables/<table>/data.arrow
+  trash/<uid>/                               deleted runs; also where folders are built before they appear
 """
 
 from __future__ import annotations

@@ -1,0 +1,230 @@
+"""Input tables: immutable data set revisions, written through the daemon or registered and read where they lie."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+
+from ..access import FileAccess
+from ..catalog import Catalog, Change, shelves
+from ..catalog.requests import once
+from ..errors import NotFoundError, Reason
+from ..identity import Clock, UidSource, parse_uid, uid_text
+from ..model import InputTable, RequestKey
+from ..names import DatasetName, TableName, check_name, parse_table
+from ..segments.heads import read_head, segment_head
+from ..segments.layout import Layout
+from ..segments.registered import TableProbe, probe, scan
+from ..segments.table_data import TableData, TableDataWriter
+from ..urls import table_of_url
+from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
+
+__all__ = ["InputTables", "NewInputTable", "StagedTable"]
+
+T = TypeVar("T")
+
+REGISTERED = DatasetName("default", "registered")
+"""Where tables go that are registered without a place of their own."""
+
+
+class StagedTable:
+    """A table that is being written; nobody sees it yet."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+        self._writer = TableDataWriter(folder, schema)
+
+    async def add(self, batch: pa.RecordBatch) -> None:
+        """Writes a batch."""
+        await _in_thread(lambda: self._writer.add(batch))
+
+    async def finish(self) -> TableData:
+        """Makes it durable."""
+        return await _in_thread(self._writer.finish)
+
+    async def abort(self) -> None:
+        """Removes it."""
+        await _in_thread(self._writer.abort)
+
+
+class InputTables:
+    """The input tables of a root."""
+
+    def __init__(
+        self, catalog: Catalog, layout: Layout, access: FileAccess, clock: Clock, new_uid: UidSource
+    ) -> None:
+        self._catalog = catalog
+        self._layout = layout
+        self._access = access
+        self._clock = clock
+        self._new_uid = new_uid
+
+    def get(self, name: TableName) -> InputTable:
+        """Gives a table by name. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return table_by_name(snapshot, name)
+
+    def url_of(self, table: InputTable) -> str:
+        """URL of a table: where it was registered, or its folder."""
+        return table.registered_url or str(self._layout.input_table(table.project, table.dataset, table.name))
+
+    def get_by_url(self, url: str, field: str) -> InputTable:
+        """Gives a table of this root by its URL or resource name. Raises NotFoundError, InvalidError."""
+        if url.startswith("projects/"):
+            return self.get(parse_table(url, field))
+        registered = None if url.startswith("<") else table_of_url(url, self._layout.url, field)
+        with self._catalog.snapshot() as snapshot:
+            if registered is not None:
+                return table_by_name(snapshot, registered)
+            table = table_by_url(snapshot, _normal(url))
+        if table is None:
+            raise NotFoundError(
+                Reason.TABLE_NOT_FOUND,
+                f"{field}: no input table is registered with {url[:200]!r}",
+                field=field,
+            )
+        return table
+
+    def page(self, dataset: DatasetName, size: int, position: str) -> tuple[list[InputTable], str]:
+        """Gives the tables of a data set, newest first, and where the next page begins. Empty names mean all."""
+        start = parse_uid(position, "page_token") if position else b""
+        with self._catalog.snapshot() as snapshot:
+            tables = (table for _, table in snapshot.scan(shelves.INPUT_TABLES, start=start, reverse=True))
+            wanted = (
+                table
+                for table in tables
+                if dataset.project in ("", table.project) and dataset.dataset in ("", table.dataset)
+            )
+            found = list(islice(wanted, size + 1))
+        return found[:size], uid_text(found[size - 1].uid) if len(found) > size else ""
+
+    async def stage(self, schema: pa.Schema) -> StagedTable:
+        """Begins to write a table."""
+        folder = self._layout.trash / f"staged-{uid_text(self._new_uid())}"
+        return await _in_thread(lambda: StagedTable(folder, schema))
+
+    async def publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
+        """Puts a staged table under its name. Raises ExistsError."""
+        data = await staged.finish()
+        head = segment_head(staged.schema, new.columns, {})
+        uid, now = self._new_uid(), self._clock()
+        source = self._layout.relative(staged.folder)
+        published = False
+        try:
+            table = await self._once(
+                request,
+                lambda change: insert_written(change, new, data, head, source, uid, now, self._layout),
+            )
+            published = table.uid == uid
+            return table
+        finally:
+            if not published:
+                await staged.abort()
+
+    async def register(
+        self, url: str, new: NewInputTable | None, request: RequestKey, field: str = "url"
+    ) -> InputTable:
+        """Registers a file or folder to be read where it lies. Raises NotFoundError, InvalidError, AccessError."""
+        path = self._access.path_of(url, field)
+        found = await _in_thread(lambda: probe(path))
+        table = self._record(_normal(url), found, new)
+        return await self._once(request, lambda change: insert_registered(change, table))
+
+    async def resolve(self, url: str, field: str) -> InputTable:
+        """Gives the table that a URL or resource name means; a file that is not known yet is registered."""
+        try:
+            table = self.get_by_url(url, field)
+        except NotFoundError:
+            if url.startswith("projects/") or self._is_inside(url, field):
+                raise
+            return await self.register(url, None, RequestKey("", "", b""), field)
+        if not table.registered_url:
+            return table
+        # The file may have changed since; then its rows must be counted again.
+        return await self.register(url, None, RequestKey("", "", b""), field)
+
+    async def read(
+        self,
+        table: InputTable,
+        columns: Sequence[str] | None,
+        predicate: pa.compute.Expression | None,
+        start_row: int,
+        row_limit: int | None,
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Gives rows, lazily."""
+        if table.registered_url:
+            path = self._access.path_of(table.registered_url, "name")
+        else:
+            path = self._layout.input_table(table.project, table.dataset, table.name)
+        schema = read_head(table.arrow_schema)
+        rows = scan(path, table.format, schema, columns, predicate, start_row, row_limit)
+        while (batch := await _in_thread(lambda: _next(rows))) is not None:
+            yield batch
+
+    def _is_inside(self, url: str, field: str) -> bool:
+        return not url.startswith("<") and table_of_url(url, self._layout.url, field) is not None
+
+    def _record(self, url: str, found: TableProbe, new: NewInputTable | None) -> InputTable:
+        name = new.name if new else TableName(*REGISTERED, _table_name(url))
+        columns = new.columns if new else ()
+        return InputTable(
+            uid=self._new_uid(),
+            project=name.project,
+            dataset=name.dataset,
+            name=name.table or _table_name(url),
+            create_time=self._clock(),
+            row_count=found.row_count,
+            file_size=found.file_size,
+            format=found.format,
+            input_table_id=0,
+            arrow_schema=segment_head(found.schema, columns, {}),
+            description=new.description if new else "",
+            registered_url=url,
+            columns=columns,
+            content_hash=found.content_hash,
+        )
+
+    async def _once(self, request: RequestKey, carry_out: Callable[[Change], InputTable]) -> InputTable:
+        now = self._clock()
+
+        def mutation(change: Change) -> InputTable:
+            table, _ = once(
+                change,
+                request,
+                now,
+                lambda: carry_out(change),
+                lambda result: result.uid,
+                lambda kept: change.get(shelves.INPUT_TABLES, kept),
+            )
+            return table
+
+        return await self._catalog.submit(mutation)
+
+
+def _normal(url: str) -> str:
+    """One spelling of a URL: a plain path without a slash at its end. An alias stays as it is."""
+    if url.startswith("file://"):
+        url = url.removeprefix("file://")
+    return url.rstrip("/") or "/"
+
+
+def _table_name(url: str) -> str:
+    """A name made of the file's, with a mark of the whole URL: files of one name may lie in many folders."""
+    mark = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    stem = "".join(c for c in Path(url).stem if c.isprintable() and c not in "\\/").strip(". ")[:40]
+    return check_name(f"{stem or 'table'}-{mark}", "table_id")
+
+
+def _next(rows: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return next(rows, None)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -1,7 +1,7 @@
 """The connection to one daemon, and the one funnel through which every unary call goes.
 
-Everything above speaks in the plain data of ``_types``; everything that gRPC needs to know (options, deadlines, request
-ids, retries, errors, forks) is decided here.
+Everything above speaks in the plain data of ``_types``; everything that gRPC needs to know (options,
+deadlines, request ids, retries, errors, forks) is decided here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import grpc
@@ -21,8 +22,9 @@ from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
 from rund_pb.v1.table_service_pb2_grpc import TableServiceStub
 
-from .._errors import ForkedProcessError, InvalidUrlError, RundError
-from .._identity import new_request_id
+from rund._errors import ForkedProcessError, InvalidUrlError, RundError
+from rund._identity import new_request_id
+
 from .fork_guard import ForkGuard, in_forked_child
 from .retry import pauses
 from .status import code_of, error_from_rpc
@@ -34,14 +36,16 @@ CALL_TIMEOUT_S = 60.0
 """Deadline of one call, all tries together."""
 
 UNAVAILABLE_TIMEOUT_S = 10.0
-"""How long a daemon that does not answer is asked again. Every RPC of rund may be repeated with its request id."""
+"""How long a daemon that does not answer is asked again: every RPC may be repeated with its request id."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # The daemon states its own limits, and batches are split by them; a second limit here could only lose answers.
+    # The daemon states its own limits, and batches are split by them; a second limit here could only lose
+    # answers.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A frozen peer is noticed after 3 to 8 s; without ping_timeout_ms it takes a minute.
-    ("grpc.keepalive_time_ms", 5_000),
+    # A frozen peer is noticed after 3 to 9 s; without ping_timeout_ms it takes a minute. The daemon allows a ping
+    # every 5 s.
+    ("grpc.keepalive_time_ms", 6_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -215,7 +219,7 @@ class Transport:
         raise AssertionError("pauses() is endless")
 
     def reconnect(self) -> None:
-        """Looks where the daemon is now, and goes there if it has moved. At its old address gRPC reconnects by itself."""
+        """Goes where the daemon is now, if it has moved. At its old address gRPC reconnects by itself."""
         address = self._relocate() if self._relocate is not None else None
         if address is None or address == self._address:
             return
@@ -268,22 +272,23 @@ def open_channel(address: str) -> grpc.Channel:
         return grpc.insecure_channel(rest, options=CHANNEL_OPTIONS)
     if scheme == "tls" and host and port.isdecimal():
         return grpc.secure_channel(rest, _tls_credentials(), options=CHANNEL_OPTIONS)
-    raise InvalidUrlError(f"{address!r} is no address of a daemon; use unix:PATH, tcp:HOST:PORT or tls:HOST:PORT")
+    raise InvalidUrlError(
+        f"{address!r} is no address of a daemon; use unix:PATH, tcp:HOST:PORT or tls:HOST:PORT"
+    )
 
 
 def _tls_credentials() -> grpc.ChannelCredentials:
     path = os.environ.get("RUND_TLS_CA")
     if not path:
         return grpc.ssl_channel_credentials()
-    with open(path, "rb") as file:
-        return grpc.ssl_channel_credentials(root_certificates=file.read())
+    return grpc.ssl_channel_credentials(root_certificates=Path(path).read_bytes())
 
 
 def _refuse_forked_child() -> None:
     if in_forked_child():
         raise ForkedProcessError(
-            "this process was forked from one that talks to a daemon, and gRPC does not survive a fork: only log() works "
-            "here; start the process with the method 'spawn', or call rund in the parent"
+            "this process was forked from one that talks to a daemon, and gRPC does not survive a fork: only "
+            "log() works here; start the process with the method 'spawn', or call rund in the parent"
         )
 
 

@@ -1,23 +1,24 @@
 """gRPC errors to the client's own.
 
-The daemon puts a ``google.rpc.Status`` into the trailer ``grpc-status-details-bin``. It is decoded with rund's mirror
-messages, because the googleapis package is no dependency. Message text is passed on and never parsed.
+The daemon puts a ``google.rpc.Status`` into the trailer ``grpc-status-details-bin``. It is decoded with
+rund's mirror messages, because the googleapis package is no dependency. Message text is passed on and never
+parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import grpc
 from google.protobuf.message import DecodeError
 from rund_pb.v1 import error_reason_pb2 as pb
 
-from .. import _errors as errors
+from rund import _errors as errors
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _NOT_REACHABLE = (
-    "no daemon answers at {address}: {message}. Look at `rund status`, or start one with `rund serve`; rows that were "
-    "logged wait in the journal until one is back"
+    "no daemon answers at {address}: {message}. Look at `rund status`, or start one with `rund serve`; "
+    "rows that were logged wait in the journal until one is back"
 )
 
 
@@ -98,8 +99,10 @@ def code_of(error: grpc.RpcError) -> str:
 
 
 def _trailer(error: grpc.RpcError) -> pb.ErrorStatus | None:
-    metadata = error.trailing_metadata() if isinstance(error, grpc.Call) else None
-    for key, value in metadata or ():
+    pairs: Iterable[tuple[str, str | bytes]] = (
+        (error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else ()
+    )
+    for key, value in pairs:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
                 return pb.ErrorStatus.FromString(value)

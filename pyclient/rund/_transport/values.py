@@ -1,19 +1,19 @@
 """Free-form Python values to and from ``rund.v1.Value``.
 
-What goes in comes back: integers stay integers however large, NaN and infinities are kept, maps keep their order. What
-could not come back as it went in is refused here, with the path of the key that holds it.
+What goes in comes back: integers stay integers however large, NaN and infinities are kept, maps keep their
+order. What could not come back as it went in is refused here, with the path of the key that holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 from rund_pb.v1 import value_pb2 as pb
 
-from .._errors import InvalidValueError
-from .._types import Value
+from rund._errors import InvalidValueError
+from rund._types import Value
 
 MAX_DEPTH = 32
 """Levels of nesting below the outermost map; the daemon's bound."""
@@ -35,11 +35,13 @@ def map_to_pb(values: Mapping[str, object], name: str) -> pb.MapValue:
     """The wire's form of a map.
 
     Args:
-        values: The map. Values may be None, bool, int, float, str, bytes, lists, tuples, maps and NumPy scalars.
+        values: The map. Values may be None, bool, int, float, str, bytes, lists, tuples, maps and NumPy
+            scalars.
         name: What the map is called, to begin paths with, such as ``parameters``.
 
     Raises:
-        InvalidValueError: A value can't be kept; the message begins with its path, such as ``parameters['optim']['lr']``.
+        InvalidValueError: A value can't be kept; the message begins with its path, such as
+            ``parameters['optim']['lr']``.
     """
     message = pb.MapValue()
     if not isinstance(values, Mapping):
@@ -70,6 +72,7 @@ def value_from_pb(message: pb.Value) -> Value:
 
 def _fill_map(message: pb.MapValue, values: Mapping[str, object], path: str, depth: int) -> None:
     message.SetInParent()
+    _check_depth(path, depth, values)
     for key, value in values.items():
         if not isinstance(key, str):
             raise InvalidValueError(f"{path} has the key {key!r}, a {type(key).__name__}; keys are text")
@@ -79,9 +82,6 @@ def _fill_map(message: pb.MapValue, values: Mapping[str, object], path: str, dep
 
 
 def _fill(message: pb.Value, value: object, path: str, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        # A path of 32 keys is no help; its beginning is.
-        raise InvalidValueError(f"{path[:200]} nests more than {MAX_DEPTH} levels deep; flatten it")
     match _without_numpy(value):
         case None:
             message.SetInParent()
@@ -96,13 +96,24 @@ def _fill(message: pb.Value, value: object, path: str, depth: int) -> None:
         case bytes() | bytearray() | memoryview() as data:
             message.bytes_value = bytes(data)
         case list() | tuple() as items:
-            message.list_value.SetInParent()
-            for index, item in enumerate(items):
-                _fill(message.list_value.items.add(), item, f"{path}[{index}]", depth + 1)
+            _fill_list(message.list_value, items, path, depth)
         case Mapping() as values:
             _fill_map(message.map_value, values, path, depth)
         case _:
             raise InvalidValueError(_unsupported(value, path))
+
+
+def _fill_list(message: pb.ListValue, items: Sequence[object], path: str, depth: int) -> None:
+    message.SetInParent()
+    _check_depth(path, depth, items)
+    for index, item in enumerate(items):
+        _fill(message.items.add(), item, f"{path}[{index}]", depth + 1)
+
+
+def _check_depth(path: str, depth: int, children: Collection[object]) -> None:
+    if depth >= MAX_DEPTH and children:
+        # A path of 32 keys is no help; its beginning is.
+        raise InvalidValueError(f"{path[:200]} nests more than {MAX_DEPTH} levels deep; flatten it")
 
 
 def _without_numpy(value: object) -> object:

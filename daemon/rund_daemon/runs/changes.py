@@ -1,0 +1,165 @@
+"""What may be changed of a run. Each function checks and writes in the transaction that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..catalog import Change, keys, shelves
+from ..catalog.moves import add_move
+from ..errors import ConflictError, ExhaustedError, ExistsError, InvalidError, Reason
+from ..limits import Limits
+from ..model import (
+    Cause,
+    CauseKind,
+    EventType,
+    Micros,
+    Run,
+    RunEnd,
+    RunStatus,
+    Values,
+    Writer,
+)
+from ..names import RunName
+from ..segments.layout import Layout
+from .creation import merge_labels
+from ..catalog.lookup import INPUT, OUTPUT, find_run
+from .revisions import record_change
+
+
+@dataclass(frozen=True, slots=True)
+class RunUpdate:
+    """New values of a run's fields; None leaves one as it is."""
+
+    description: str | None = None
+    status: RunStatus | None = None
+    cause: Cause | None = None
+    labels: Mapping[str, str] | None = None
+    parameters: Values | None = None
+    name: str | None = None
+
+
+def check_etag(run: Run, etag: str) -> None:
+    """Checks that a run is still what the caller saw.
+
+    Raises:
+        ConflictError: ETAG_MISMATCH.
+    """
+    if etag and etag != run.etag:
+        raise ConflictError(
+            Reason.ETAG_MISMATCH,
+            f"run.etag: {etag[:40]!r} is no longer the run's; read the run again and repeat the change",
+            field="run.etag",
+            etag=run.etag,
+        )
+
+
+def update_run(
+    change: Change, name: RunName, update: RunUpdate, etag: str, now: Micros, layout: Layout, limits: Limits
+) -> Run:
+    """Changes the fields given."""
+    run = find_run(change, name)
+    check_etag(run, etag)
+    if update.name is not None and update.name != run.name:
+        run = _rename(change, run, update.name, layout)
+    if update.status is not None:
+        run = _set_status(run, update.status, update.cause)
+    elif update.cause is not None:
+        run = replace(run, cause=update.cause)
+    if update.description is not None:
+        run = replace(run, description=update.description)
+    if update.labels is not None:
+        run = replace(run, labels=merge_labels({}, dict(update.labels), limits))
+    if update.parameters is not None:
+        run = replace(run, parameters=update.parameters)
+    return record_change(change, run, EventType.UPDATED, now)
+
+
+def set_parameters(change: Change, name: RunName, parameters: Values, now: Micros, limits: Limits) -> Run:
+    """Merges parameters by top-level key."""
+    run = find_run(change, name)
+    merged = {**run.parameters, **parameters}
+    size = len(shelves.VALUES.encode(merged))
+    if size > limits.max_value_bytes:
+        raise ExhaustedError(
+            Reason.OVER_LIMIT,
+            f"parameters: all of them together take {size} bytes and the limit is {limits.max_value_bytes}; "
+            "put large things into bulk_data_url",
+            field="parameters",
+            limit=f"max_value_bytes={limits.max_value_bytes}",
+            value=size,
+        )
+    return record_change(change, replace(run, parameters=merged), EventType.UPDATED, now)
+
+
+def add_value(change: Change, name: RunName, kind: bytes, value: Values, now: Micros) -> Run:
+    """Appends an input or an output."""
+    assert kind in (INPUT, OUTPUT)
+    run = find_run(change, name)
+    change.put(shelves.VALUES, keys.value(run.uid, kind, run.next_value), value)
+    return record_change(change, replace(run, next_value=run.next_value + 1), EventType.UPDATED, now)
+
+
+def add_input_table(change: Change, name: RunName, url: str, now: Micros) -> Run:
+    """Adds an input table's URL, once."""
+    run = find_run(change, name)
+    if url in run.input_table_urls:
+        return run
+    return record_change(
+        change, replace(run, input_table_urls=(*run.input_table_urls, url)), EventType.UPDATED, now
+    )
+
+
+def finish_run(
+    change: Change, name: RunName, status: RunStatus, cause: Cause | None, writer_id: str, now: Micros
+) -> Run:
+    """Ends the run, or one writer's part in it; the run ends with its last writer.
+
+    Raises:
+        InvalidError: the status is none that a run can end with.
+    """
+    if not status.ended:
+        raise InvalidError("status", f"{status} is no end; use COMPLETED, CANCELLED or FAILED")
+    run = find_run(change, name)
+    if writer_id:
+        run = _finish_writer(run, writer_id, status, now)
+        if any(not writer.finish_time for writer in run.writers):
+            if status is RunStatus.FAILED and cause and run.cause is None:
+                run = replace(run, cause=cause)
+            return record_change(change, run, EventType.UPDATED, now)
+        if any(writer.status is RunStatus.FAILED for writer in run.writers):
+            status, cause = RunStatus.FAILED, run.cause or cause
+    return record_change(change, _set_status(run, status, cause), EventType.UPDATED, now)
+
+
+def _finish_writer(run: Run, writer_id: str, status: RunStatus, now: Micros) -> Run:
+    known = next((writer for writer in run.writers if writer.writer_id == writer_id), None)
+    finished = replace(known or Writer(writer_id), finish_time=now, status=status)
+    if known is None:
+        return replace(run, writers=(*run.writers, finished))
+    return replace(run, writers=tuple(finished if writer is known else writer for writer in run.writers))
+
+
+def _set_status(run: Run, status: RunStatus, cause: Cause | None) -> Run:
+    ends = run.ends
+    if run.status.ended and not status.ended:
+        ends = (*ends, RunEnd(run.status, run.cause, run.update_time))
+    if status is not RunStatus.FAILED:
+        cause = None
+    elif cause is None:
+        cause = Cause(CauseKind.REQUEST)
+    return replace(run, status=status, cause=cause, ends=ends)
+
+
+def _rename(change: Change, run: Run, name: str, layout: Layout) -> Run:
+    if change.has(shelves.RUN_NAMES, keys.names(run.project, name)):
+        raise ExistsError(
+            Reason.RUN_EXISTS,
+            f"run.run_name: project {run.project!r} has a run {name!r}; choose another name",
+            field="run.run_name",
+        )
+    change.delete(shelves.RUN_NAMES, keys.names(run.project, run.name))
+    change.put(shelves.RUN_NAMES, keys.names(run.project, name), run.uid)
+    old, new = layout.run(run.project, run.name), layout.run(run.project, name)
+    add_move(change, layout.relative(old), layout.relative(new))
+    return replace(run, name=name)

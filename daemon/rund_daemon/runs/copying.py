@@ -1,0 +1,214 @@
+"""Deep copies of runs within a root: metadata, metrics tables and bulk data, in one stroke.
+
+The copy is built in trash, where nobody looks, and appears with one transaction; an overwritten run goes to trash in the
+same one. Sealed segments never change, so they are hard-linked; open ones are copied up to their committed mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..catalog import Catalog, Change, keys, shelves
+from ..catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
+from ..catalog.moves import add_move
+from ..errors import InvalidError, Reason
+from ..feed import RUNS_TOPIC, Feed
+from ..identity import Clock, UidSource, uid_text
+from ..model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
+from ..names import RunName
+from ..progress import Progress
+from ..segments.layout import Layout, make_durable_folder, sync_folder
+from .creation import free_name, insert_run, take_name
+
+_BUFFER = 8 * 1024 * 1024
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTarget:
+    """Where the copy goes. An empty run name asks for a free one made of the source's."""
+
+    project: str
+    name: str
+    if_exists: IfExists
+
+
+@dataclass(frozen=True, slots=True)
+class _TableCopy:
+    state: TableState
+    uid: Uid
+    segments: tuple[Segment, ...]
+    refs: tuple[BatchRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _RunCopy:
+    details: RunDetails
+    tables: tuple[_TableCopy, ...]
+
+
+class RunCopies:
+    """Copies runs."""
+
+    def __init__(
+        self, catalog: Catalog, layout: Layout, feed: Feed, clock: Clock, new_uid: UidSource
+    ) -> None:
+        self._catalog = catalog
+        self._layout = layout
+        self._feed = feed
+        self._clock = clock
+        self._new_uid = new_uid
+
+    def check(self, source: RunName, target: CopyTarget) -> None:
+        """Refuses at once what can't succeed. Raises NotFoundError, ExistsError, InvalidError."""
+        if (target.project, target.name) == source and target.if_exists is not IfExists.RENAME:
+            raise InvalidError("run_name", "the copy would replace its source; give it another name")
+        with self._catalog.snapshot() as snapshot:
+            find_run(snapshot, source)
+
+    async def copy(self, source: RunName, target: CopyTarget, operation: Uid, progress: Progress) -> Uid:
+        """Copies a run and gives the uid of the copy. Raises ExistsError, OperationCancelledError."""
+        staging = self._layout.trash / f"copy-{uid_text(operation)}"
+        loop = asyncio.get_running_loop()
+        try:
+            copy = await loop.run_in_executor(None, self._copy_files, source, staging, progress)
+            progress.report(0.99, "publishing")
+            uid, now = self._new_uid(), self._clock()
+            await self._catalog.submit(lambda change: self._publish(change, copy, target, staging, uid, now))
+        except BaseException:
+            await asyncio.shield(loop.run_in_executor(None, shutil.rmtree, staging, True))
+            raise
+        self._feed.publish((RUNS_TOPIC,))
+        return uid
+
+    def _copy_files(self, source: RunName, staging: Path, progress: Progress) -> _RunCopy:
+        for _ in range(_ATTEMPTS):
+            copy = self._plan(source)
+            run = copy.details.run
+            folder = self._layout.run(run.project, run.name)
+            try:
+                self._copy_tables(copy, folder, staging, progress)
+                _copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
+            except FileNotFoundError:
+                # Sealed or renamed meanwhile: look again.
+                shutil.rmtree(staging, ignore_errors=True)
+                continue
+            return copy
+        raise InvalidError(
+            "name", "the run changes faster than it can be copied; try again", reason=Reason.INVALID_FIELD
+        )
+
+    def _plan(self, source: RunName) -> _RunCopy:
+        with self._catalog.snapshot() as snapshot:
+            details = details_of(snapshot, find_run(snapshot, source))
+            tables = [
+                _TableCopy(
+                    state,
+                    self._new_uid(),
+                    tuple(segment for _, segment in snapshot.scan(shelves.SEGMENTS, state.table.uid)),
+                    tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, state.table.uid)),
+                )
+                for state in details.tables
+            ]
+        return _RunCopy(details, tuple(tables))
+
+    def _copy_tables(self, copy: _RunCopy, folder: Path, staging: Path, progress: Progress) -> None:
+        make_durable_folder(staging)
+        for done, table in enumerate(copy.tables):
+            progress.report(0.9 * done / len(copy.tables), f"table {table.state.table.url}")
+            origin = self._layout.metrics_table(folder, table.state.table.name)
+            target = self._layout.metrics_table(staging, table.state.table.name)
+            for segment in table.segments:
+                make_durable_folder(target)
+                _copy_segment(origin / segment.file_name, target / segment.file_name, segment, progress)
+            if table.segments:
+                sync_folder(target)
+
+    def _publish(
+        self, change: Change, copy: _RunCopy, target: CopyTarget, staging: Path, uid: Uid, now: Micros
+    ) -> Run:
+        source = copy.details.run
+        wanted = target.name or free_name(change, target.project, source.name)
+        name, _ = take_name(change, RunName(target.project, wanted), target.if_exists, now, self._layout)
+        run = replace(
+            source,
+            uid=uid,
+            project=target.project,
+            name=name,
+            create_time=now,
+            update_time=now,
+            # Nobody writes to a copy.
+            status=source.status if source.status.ended else RunStatus.PAUSED,
+            writers=(),
+        )
+        add_move(
+            change,
+            self._layout.relative(staging),
+            self._layout.relative(self._layout.run(run.project, run.name)),
+        )
+        self._put_values(change, copy.details, uid)
+        for table in copy.tables:
+            _put_table(change, table, uid)
+        return insert_run(change, run, now)
+
+    @staticmethod
+    def _put_values(change: Change, details: RunDetails, uid: Uid) -> None:
+        for kind, values in ((INPUT, details.inputs), (OUTPUT, details.outputs)):
+            for number, value in enumerate(values):
+                change.put(shelves.VALUES, keys.value(uid, kind, number), value)
+
+
+def _put_table(change: Change, copy: _TableCopy, run: Uid) -> None:
+    table = replace(copy.state.table, uid=copy.uid, run_uid=run)
+    key = keys.numbered(run, table.number)
+    change.put(shelves.TABLES, key, table)
+    change.put(shelves.TABLE_UIDS, table.uid, key)
+    if table.name:
+        change.put(shelves.TABLE_NAMES, keys.named(run, table.name), table.number)
+    change.put(shelves.MARKS, table.uid, copy.state.mark)
+    for segment in copy.segments:
+        segment_key = keys.numbered(table.uid, segment.number)
+        change.put(shelves.SEGMENTS, segment_key, segment)
+        if not segment.sealed:
+            change.put(shelves.OPEN_SEGMENTS, segment_key, b"")
+    for ref in copy.refs:
+        change.put(shelves.BATCHES, keys.batch(table.uid, ref.first_row), ref)
+
+
+def _copy_segment(origin: Path, target: Path, segment: Segment, progress: Progress) -> None:
+    if segment.sealed:
+        try:
+            os.link(origin, target)
+            return
+        except PermissionError:
+            pass  # some file systems have no hard links: copy as below
+    with origin.open("rb") as source, target.open("xb") as sink:
+        left = segment.length
+        while left:
+            progress.report(progress.share, progress.message)
+            data = source.read(min(left, _BUFFER))
+            if not data:
+                raise FileNotFoundError(origin)
+            sink.write(data)
+            left -= len(data)
+        sink.flush()
+        os.fdatasync(sink.fileno())
+
+
+def _copy_bulk_data(origin: Path, target: Path, progress: Progress) -> None:
+    """Copies the caller's files; they may change later, so they are never linked."""
+    if not origin.is_dir():
+        return
+
+    def copy(source: str, destination: str) -> str:
+        progress.report(0.95, "bulk data")
+        shutil.copy2(source, destination)
+        with Path(destination).open("rb") as file:
+            os.fsync(file.fileno())
+        return destination
+
+    shutil.copytree(origin, target, copy_function=copy, symlinks=True)

@@ -1,0 +1,54 @@
+"""Into trash and out of it. The folder moves after the commit; the name is free at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..catalog import Change, keys, shelves
+from ..catalog.moves import add_move
+from ..errors import ExistsError, NotFoundError, Reason
+from ..model import EventType, Micros, Run, Uid
+from ..names import RunName
+from ..segments.layout import Layout
+from ..catalog.lookup import find_trashed
+from .revisions import record_change
+
+KEPT_MICROS = 30 * 24 * 3600 * 1_000_000
+"""How long a run in trash can be restored for certain."""
+
+
+def move_to_trash(change: Change, run: Run, now: Micros, layout: Layout) -> Run:
+    """Takes a run's name away and has its folder moved."""
+    change.delete(shelves.RUN_NAMES, keys.names(run.project, run.name))
+    change.put(shelves.TRASH_NAMES, keys.trash_name(run.project, run.name, run.uid), run.uid)
+    folder = layout.relative(layout.run(run.project, run.name))
+    add_move(change, folder, layout.relative(layout.trashed(run.uid)))
+    trashed = replace(run, delete_time=now, expire_time=Micros(now + KEPT_MICROS))
+    return record_change(change, trashed, EventType.DELETED, now)
+
+
+def restore(change: Change, name: RunName, uid: Uid | None, now: Micros, layout: Layout) -> Run:
+    """Gives a run in trash its name and folder back.
+
+    Raises:
+        NotFoundError: there is no such run in trash.
+        ExistsError: another run bears the name now.
+    """
+    run = change.get(shelves.RUNS, uid) if uid else find_trashed(change, name)
+    if run is None or not run.delete_time or RunName(run.project, run.name) != name:
+        raise NotFoundError(
+            Reason.RUN_NOT_FOUND, f"there is no run {name.run!r} of project {name.project!r} in trash"
+        )
+    if change.has(shelves.RUN_NAMES, keys.names(*name)):
+        raise ExistsError(
+            Reason.RUN_EXISTS,
+            f"name: another run is called {name.run!r} now; rename or delete it first",
+            field="name",
+        )
+    change.delete(shelves.TRASH_NAMES, keys.trash_name(run.project, run.name, run.uid))
+    change.put(shelves.RUN_NAMES, keys.names(*name), run.uid)
+    folder = layout.relative(layout.run(run.project, run.name))
+    add_move(change, layout.relative(layout.trashed(run.uid)), folder)
+    return record_change(
+        change, replace(run, delete_time=Micros(0), expire_time=Micros(0)), EventType.CREATED, now
+    )

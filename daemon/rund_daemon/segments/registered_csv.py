@@ -1,0 +1,159 @@
+"""Reads CSV files that lie outside the root: RFC 4180, UTF-8, with a header line.
+
+A file has no types, so they are found by reading all of it once, in blocks: a column has the narrowest type
+that parses every value (null, then int64 → float64, bool, date → timestamp, timestamp in UTC, else text).
+Each block is taken as text and then parsed, here and when rows are read, so a value that was counted can
+always be read: pyarrow's own inference looks at the first block only and fails at the first word in row
+1,000,000.
+
+An empty field is null in every column, `""` is an empty text, and nothing else is null: `NA` is a country,
+too. Space around numbers and times is ignored. Blank lines are left out. A column without a name, such as
+the index that pandas writes, is called `unnamed_` and its place from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, types
+
+from rund_daemon.segments.plain_types import batch_of
+from rund_daemon.segments.recast import Array
+from rund_daemon.segments.row_window import RowWindow
+
+# A record must fit into one block. Some ten blocks are in memory at a time, and smaller ones are faster.
+_BLOCK_MIB = 2
+
+_GUESSES: tuple[pa.DataType, ...] = (
+    pa.int64(),
+    pa.float64(),
+    pa.bool_(),
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("ns"),
+    pa.timestamp("us", "UTC"),
+    pa.timestamp("ns", "UTC"),
+)
+
+
+def measure(path: Path) -> tuple[int, pa.Schema]:
+    """Gives the rows and the schema of a file. It is read once, in blocks."""
+    header = _header(path)
+    kinds: list[pa.DataType] = [pa.null()] * len(header)
+    rows = 0
+    for batch in _text_batches(path, header, ()):
+        rows += batch.num_rows
+        kinds = [_narrowest(texts, kind) for texts, kind in zip(batch.columns, kinds, strict=True)]
+    return rows, pa.schema(list(zip(_column_names(header), kinds, strict=True)))
+
+
+def merge(a: pa.Schema, b: pa.Schema) -> pa.Schema:
+    """Gives the schema with which the texts of both files can be parsed."""
+    types_of_b = {field.name: field.type for field in b}
+    fields = [pa.field(field.name, _merge_types(field.type, types_of_b.get(field.name))) for field in a]
+    return pa.schema([*fields, *(field for field in b if a.get_field_index(field.name) < 0)])
+
+
+def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+    """Reads those columns of `schema` that the file has, of the rows in the window, parsed as it says."""
+    header = _header(path)
+    written_as = dict(zip(_column_names(header), header, strict=True))
+    present = pa.schema([field for field in schema if field.name in written_as])
+    wanted = [written_as[name] for name in present.names] or header[:1]
+    for batch in _text_batches(path, header, wanted):
+        first, count = window.take(batch.num_rows)
+        if count:
+            texts = batch.slice(first, count)
+            columns = [
+                _parse(column, field.type) for column, field in zip(texts.columns, present, strict=False)
+            ]
+            yield batch_of(columns, present, count)
+        if window.done:
+            return
+
+
+def _header(path: Path) -> list[str]:
+    with _open(path, csv.ConvertOptions()) as reader:
+        return list(reader.schema.names)
+
+
+def _column_names(header: Sequence[str]) -> list[str]:
+    return [name or f"unnamed_{place}" for place, name in enumerate(header)]
+
+
+def _text_batches(path: Path, header: Sequence[str], wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    options = csv.ConvertOptions(
+        column_types=dict.fromkeys(header, pa.string()),
+        include_columns=list(wanted),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    try:
+        with _open(path, options) as reader:
+            yield from reader
+    except pa.ArrowInvalid as error:
+        if "straddl" not in str(error):
+            raise
+        raise ValueError(f"it has a record of more than {_BLOCK_MIB} MiB; write it as Parquet") from error
+
+
+def _open(path: Path, options: csv.ConvertOptions) -> Any:
+    return csv.open_csv(
+        str(path),
+        read_options=csv.ReadOptions(block_size=_BLOCK_MIB << 20, use_threads=False),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
+
+
+def _narrowest(texts: Array, so_far: pa.DataType) -> pa.DataType:
+    """Gives the type that parses these texts and all that `so_far` has parsed."""
+    if types.is_string(so_far) or texts.null_count == len(texts):
+        return so_far
+    candidates = _GUESSES if types.is_null(so_far) else _widening(so_far)
+    return next((kind for kind in candidates if _can_parse(texts, kind)), pa.string())
+
+
+def _widening(kind: pa.DataType) -> tuple[pa.DataType, ...]:
+    """Gives a type and those that parse everything that it parses; text, which always does, is left out."""
+    if kind == pa.int64():
+        return kind, pa.float64()
+    if kind == pa.date32():
+        return kind, pa.timestamp("us")
+    return (kind,)
+
+
+def _merge_types(a: pa.DataType, b: pa.DataType | None) -> pa.DataType:
+    if b is None or types.is_null(b):
+        return a
+    if types.is_null(a):
+        return b
+    return next((kind for kind in _widening(a) if kind in _widening(b)), pa.string())
+
+
+def _can_parse(texts: Array, kind: pa.DataType) -> bool:
+    if kind == pa.int64() and _any_hexadecimal(texts):
+        return False  # Arrow takes 0x1F for an integer but not for a float
+    try:
+        _parse(texts, kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _any_hexadecimal(texts: Array) -> bool:
+    return any(pc.any(pc.match_substring(texts, mark)).as_py() for mark in "xX")
+
+
+def _parse(texts: Array, kind: pa.DataType) -> Array:
+    if types.is_string(kind):
+        return texts
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        return pc.utf8_trim_whitespace(texts).cast(kind)

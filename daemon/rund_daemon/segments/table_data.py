@@ -1,0 +1,58 @@
+"""Writes the rows of an input table: one sealed Arrow file in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import xxhash
+
+from .layout import TABLE_DATA, make_durable_folder, sync_folder
+
+
+@dataclass(frozen=True, slots=True)
+class TableData:
+    """What was written. `content_hash` is the same for the same rows in the same batches."""
+
+    row_count: int
+    file_size: int
+    content_hash: bytes
+
+
+class TableDataWriter:
+    """Writes a table into a staging folder; nobody sees it until the folder is moved."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        make_durable_folder(folder)
+        self._path = folder / TABLE_DATA
+        self._sink = pa.OSFile(str(self._path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, schema)
+        self._hash = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
+        self._rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Writes a batch."""
+        self._writer.write_batch(batch)
+        self._hash.update(memoryview(batch.serialize()))
+        self._rows += batch.num_rows
+
+    def finish(self) -> TableData:
+        """Makes the table durable and says what it is."""
+        self._writer.close()
+        self._sink.close()
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        sync_folder(self._path.parent)
+        return TableData(self._rows, size, self._hash.digest())
+
+    def abort(self) -> None:
+        """Removes what was written."""
+        self._sink.close()
+        self._path.unlink(missing_ok=True)
+        self._path.parent.rmdir()

@@ -1,0 +1,342 @@
+"""The composition root: everything is built here and handed in.
+
+Start: lock the root, open the catalog, recover the segments, build the services, listen, say where.
+Stop: say NOT_SERVING, take nothing more, commit, seal, close, withdraw the address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from rund_pb.v1 import (
+    metrics_service_pb2,
+    metrics_service_pb2_grpc,
+    operation_service_pb2,
+    operation_service_pb2_grpc,
+    reduction_service_pb2,
+    reduction_service_pb2_grpc,
+    run_service_pb2,
+    run_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    table_service_pb2,
+    table_service_pb2_grpc,
+)
+
+from .access import FileAccess
+from .authorization import Authorizer, TokenFile
+from .catalog import Catalog
+from .catalog.requests import forget_requests
+from .config import Config, ConfigError
+from .errors import DrainingError
+from .feed import Feed
+from .identity import new_uid, now
+from .ingest.recovery import recover
+from .ingest.sealing import Sealer
+from .ingest.sink import SegmentSink
+from .ingest.streams import Ingest
+from .limits import Limits
+from .listeners import Listener, listeners_of, prepare_socket
+from .model import Uid
+from .operations import Operations
+from .reading.run_lists import RunLists
+from .reading.scan import MetricsReader
+from .reading.table_scan import TableReader
+from .reading.watch import RunWatch
+from .root import publish_address, start_ticks, withdraw_address
+from .runs import Runs
+from .runs.copying import RunCopies
+from .runs.snapshots import RunSnapshots
+from .runs.tables_by_url import TablesByUrl
+from .segments.layout import Layout, settle_move
+from .services.interceptor import CallInterceptor
+from .services.metrics_service import MetricsServicer
+from .services.operation_service import OperationServicer
+from .services.reduction_service import ReductionServicer
+from .services.run_service import RunServicer
+from .services.server_service import Identity, ServerServicer
+from .services.table_service import TableServicer
+from .services.write_sessions import WriteSessions
+from .tables import InputTables
+
+logger = logging.getLogger(__name__)
+
+READY_SERVICE = "rund.v1"
+_HOUSEKEEPING_SECONDS = 30.0
+_SERVICES = (
+    run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
+    metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"],
+    table_service_pb2.DESCRIPTOR.services_by_name["TableService"],
+    operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
+    reduction_service_pb2.DESCRIPTOR.services_by_name["ReductionService"],
+    server_service_pb2.DESCRIPTOR.services_by_name["ServerService"],
+)
+
+
+class CannotListenError(Exception):
+    """An address can't be bound."""
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A built daemon. Its parts are those that a stop must speak to."""
+
+    config: Config
+    layout: Layout
+    catalog: Catalog
+    feed: Feed
+    sink: SegmentSink
+    sealer: Sealer
+    snapshots: RunSnapshots
+    operations: Operations
+    sessions: WriteSessions
+    health: HealthServicer
+    server: aio.Server
+    listeners: tuple[Listener, ...]
+    instance_id: str
+    tasks: list[asyncio.Task[None]]
+
+    async def start(self) -> None:
+        """Listens and says where."""
+        await self.server.start()
+        await self.health.set(READY_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.sealer.request_ended()
+        self.tasks = [
+            asyncio.create_task(self.sealer.run()),
+            asyncio.create_task(self.snapshots.run()),
+            asyncio.create_task(self._keep_house()),
+        ]
+        publish_address(self.config.root, self._address())
+        logger.info("ready", extra={"addresses": [listener.target for listener in self.listeners]})
+
+    async def stop(self) -> None:
+        """Commits and seals what there is within the grace period, then closes."""
+        deadline = time.monotonic() + self.config.grace_seconds
+        logger.info("draining")
+        withdraw_address(self.config.root)
+        await self.health.enter_graceful_shutdown()
+        self.sessions.drain()
+        self.feed.close(DrainingError())
+        await self.operations.stop()
+        await self.server.stop(max(0.0, deadline - time.monotonic()) / 2)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.sealer.request_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self.sealer.finish()
+                while await self.snapshots.write_pending():
+                    pass
+        await asyncio.get_running_loop().run_in_executor(None, self.catalog.close)
+        self.sink.close()
+        logger.info("stopped")
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            self.catalog.check_readers()
+            while await self.catalog.submit(lambda change: forget_requests(change, now(), 1_000)):
+                pass
+
+    def _address(self) -> dict[str, object]:
+        names = [_client_address(listener) for listener in self.listeners]
+        return {
+            "address": names[0],
+            "addresses": names,
+            "pid": os.getpid(),
+            "start_ticks": start_ticks(os.getpid()),
+            "instance_id": self.instance_id,
+            "version": version(),
+            "root": str(self.config.root),
+        }
+
+
+def version() -> str:
+    """The version of rund."""
+    return metadata.version("rund")
+
+
+async def build(config: Config) -> Daemon:
+    """Opens the root's catalog, brings its files in line, and builds the services. The root must be locked.
+
+    Raises:
+        StateError: the catalog was written by a newer version.
+        ConfigError: an address can't be used.
+        CannotListenError: an address can't be bound.
+    """
+    _raise_file_limit()
+    loop = asyncio.get_running_loop()
+    limits, layout, feed = Limits(), Layout(config.root), Feed()
+    listeners = listeners_of(config, os.environ)
+    folders = threading.Lock()
+
+    def move(source: str, destination: str) -> None:
+        with folders:
+            settle_move(config.root, source, destination)
+
+    def published(tables: Iterable[Uid]) -> None:
+        feed.publish(tables)
+
+    sink = SegmentSink(layout, config.min_free_bytes, now, published)
+    catalog = Catalog(layout.catalog, config.map_size, sink, move)
+    recovery = recover(catalog, layout)
+    logger.info(
+        "recovered",
+        extra={
+            "segments": recovery.segments,
+            "cut": recovery.cut,
+            "cut_bytes": recovery.cut_bytes,
+            "damaged": recovery.damaged,
+        },
+    )
+    sink.start(loop)
+    catalog.start(loop)
+    access = _access(config, listeners)
+    runs = Runs(catalog, layout, limits, feed, now, new_uid)
+    tables = InputTables(catalog, layout, access, now, new_uid)
+    ingest = Ingest(catalog, limits)
+    sealer = Sealer(catalog, layout, sink)
+    operations = Operations(catalog, feed, now, new_uid)
+    await operations.fail_interrupted()
+    sessions = WriteSessions(runs, ingest, sealer, limits)
+    identity = Identity(version(), str(uuid.uuid4()), layout.url, os.getpid(), socket.gethostname(), now())
+    server = aio.server(
+        interceptors=[CallInterceptor(Authorizer(TokenFile(config.root)))], options=_server_options(limits)
+    )
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(
+        RunServicer(
+            runs=runs,
+            lists=RunLists(catalog, limits.max_page_size),
+            watch=RunWatch(catalog, feed),
+            copies=RunCopies(catalog, layout, feed, now, new_uid),
+            operations=operations,
+            tables=tables,
+            metrics_by_url=TablesByUrl(catalog, layout, access),
+            sealer=sealer,
+            layout=layout,
+            limits=limits,
+        ),
+        server,
+    )
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(
+        MetricsServicer(
+            runs=runs,
+            tables=tables,
+            ingest=ingest,
+            reader=MetricsReader(catalog, layout, feed),
+            sessions=sessions,
+            limits=limits,
+            clock=now,
+        ),
+        server,
+    )
+    table_service_pb2_grpc.add_TableServiceServicer_to_server(
+        TableServicer(tables, TableReader(tables), limits), server
+    )
+    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(
+        OperationServicer(operations, runs, layout, limits), server
+    )
+    reduction_service_pb2_grpc.add_ReductionServiceServicer_to_server(ReductionServicer(), server)
+    server_service_pb2_grpc.add_ServerServiceServicer_to_server(
+        ServerServicer(identity, catalog, limits), server
+    )
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        (*(service.full_name for service in _SERVICES), reflection.SERVICE_NAME, "grpc.health.v1.Health"),
+        server,
+    )
+    _bind(server, listeners, config)
+    return Daemon(
+        config,
+        layout,
+        catalog,
+        feed,
+        sink,
+        sealer,
+        RunSnapshots(catalog, layout, feed, folders),
+        operations,
+        sessions,
+        health,
+        server,
+        listeners,
+        identity.instance_id,
+        [],
+    )
+
+
+def _server_options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Two servers must never share a port: each would get half of the callers.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _bind(server: aio.Server, listeners: Iterable[Listener], config: Config) -> None:
+    for listener in listeners:
+        try:
+            if listener.socket is not None:
+                prepare_socket(listener.socket)
+            if listener.secure:
+                server.add_secure_port(listener.target, _credentials(config))
+            else:
+                server.add_insecure_port(listener.target)
+            if listener.socket is not None:
+                listener.socket.chmod(0o600)
+        except (RuntimeError, OSError) as error:
+            raise CannotListenError(
+                f"can't listen on {listener.target}: {error}; is the address in use? name another with --listen"
+            ) from error
+
+
+def _credentials(config: Config) -> grpc.ServerCredentials:
+    try:
+        key, certificate = Path(config.tls_key).read_bytes(), Path(config.tls_certificate).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls_key or tls_certificate can't be read: {error}") from error
+    return grpc.ssl_server_credentials([(key, certificate)])
+
+
+def _access(config: Config, listeners: Iterable[Listener]) -> FileAccess:
+    prefixes = config.url_prefixes
+    if prefixes is None:
+        # Whoever reaches the unix socket is the user and may read what the user may.
+        local = all(listener.socket is not None for listener in listeners)
+        prefixes = ("/",) if local else ()
+    return FileAccess(config.root, [Path(prefix).expanduser() for prefix in prefixes], config.aliases)
+
+
+def _client_address(listener: Listener) -> str:
+    return listener.target if listener.socket is not None else f"tcp:{listener.target}"
+
+
+def _raise_file_limit() -> None:
+    """Each open segment is a descriptor; the soft limit of 1,024 is history."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

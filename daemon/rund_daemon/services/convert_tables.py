@@ -1,0 +1,136 @@
+"""Tables of the wire to and from tables of the domain. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from rund_pb.v1 import metrics_pb2, table_pb2
+
+from ..catalog.lookup import TableState
+from ..errors import InvalidError, Reason
+from ..identity import uid_text
+from ..ingest.plain_columns import PlainColumn
+from ..model import ColumnRole, ColumnSchema, InputTable, Run
+from ..segments.heads import describe_columns, read_head
+from ..values import fill_map
+from .convert_times import time_to_pb
+
+_PLAIN_TYPES: Mapping[str, pa.DataType] = {
+    "doubles": pa.float64(),
+    "ints": pa.int64(),
+    "bools": pa.bool_(),
+    "strings": pa.string(),
+    "vectors": pa.float32(),
+}
+
+
+def column_to_pb(column: ColumnSchema, arrow_type: str) -> metrics_pb2.ColumnSchema:
+    """What a column means, with its type."""
+    return metrics_pb2.ColumnSchema(
+        name=column.name,
+        role=metrics_pb2.ColumnRole.Value(f"COLUMN_ROLE_{column.role}"),
+        display_name=column.display_name,
+        description=column.description,
+        unit=column.unit,
+        value_map=dict(column.value_map),
+        writable=column.writable,
+        arrow_type=arrow_type,
+    )
+
+
+def columns_from_pb(messages: Iterable[metrics_pb2.ColumnSchema], field: str) -> tuple[ColumnSchema, ...]:
+    """What the caller says of columns. Raises InvalidError for a role that is none."""
+    return tuple(_column_from_pb(message, field) for message in messages)
+
+
+def metrics_table_to_pb(state: TableState, run: Run) -> metrics_pb2.MetricsTable:
+    """A metrics table."""
+    table, mark = state.table, state.mark
+    outside = bool(table.reference_url)
+    message = metrics_pb2.MetricsTable(
+        name="" if outside else f"{run.resource_name}/metrics/{table.name}",
+        uid=uid_text(table.uid),
+        url=table.url,
+        stream_name=table.stream_name,
+        foreign_table_url=table.foreign_table_url,
+        foreign_table_display_name=table.foreign_table_display_name,
+        input_table_id=table.input_table_id,
+        columns=_described(table.arrow_schema, table.columns),
+        row_count=table.reference_row_count if outside else mark.rows,
+        file_size=table.reference_file_size if outside else mark.bytes,
+        create_time=time_to_pb(table.create_time),
+        last_commit_time=time_to_pb(mark.commit_time),
+        sealed=table.sealed,
+        arrow_schema=table.arrow_schema,
+    )
+    fill_map(message.constants, table.constants)
+    return message
+
+
+def input_table_to_pb(table: InputTable, url: str) -> table_pb2.Table:
+    """An input table."""
+    return table_pb2.Table(
+        name=table.resource_name,
+        uid=uid_text(table.uid),
+        url=url,
+        project_name=table.project,
+        dataset_name=table.dataset,
+        table_name=table.name,
+        description=table.description,
+        row_count=table.row_count,
+        file_size=table.file_size,
+        columns=_described(table.arrow_schema, table.columns),
+        arrow_schema=table.arrow_schema,
+        format=table_pb2.TableFormat.Value(f"TABLE_FORMAT_{table.format}"),
+        input_table_id=table.input_table_id,
+        registered=bool(table.registered_url),
+        create_time=time_to_pb(table.create_time),
+    )
+
+
+def plain_column_from_pb(message: metrics_pb2.ColumnBatch.Column, field: str) -> PlainColumn:
+    """A plain column. Raises InvalidError if it has no values or its vectors no width."""
+    kind = message.WhichOneof("values")
+    if kind is None:
+        raise InvalidError(
+            field,
+            f"column {message.name[:60]!r} has no values; set one of its kinds",
+            reason=Reason.INVALID_COLUMN,
+        )
+    values = getattr(message, kind)
+    width = message.vectors.width if kind == "vectors" else 0
+    if kind == "vectors" and not width:
+        raise InvalidError(
+            field, f"column {message.name[:60]!r} has vectors of width 0", reason=Reason.INVALID_COLUMN
+        )
+    return PlainColumn(message.name, _PLAIN_TYPES[kind], values.values, width, message.null_rows)
+
+
+def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> list[metrics_pb2.ColumnSchema]:
+    """The columns that have rows, then those that were only announced."""
+    schema = read_head(arrow_schema)
+    present = [
+        column_to_pb(column, str(field.type))
+        for column, field in zip(describe_columns(schema, columns), schema, strict=True)
+    ]
+    return present + [column_to_pb(column, "") for column in columns if column.name not in schema.names]
+
+
+def _column_from_pb(message: metrics_pb2.ColumnSchema, field: str) -> ColumnSchema:
+    try:
+        role = ColumnRole(metrics_pb2.ColumnRole.Name(message.role).removeprefix("COLUMN_ROLE_"))
+    except ValueError:
+        raise InvalidError(
+            f"{field}.role", f"{message.role} is no ColumnRole", reason=Reason.INVALID_COLUMN
+        ) from None
+    return ColumnSchema(
+        message.name,
+        role,
+        message.display_name,
+        message.description,
+        message.unit,
+        dict(message.value_map),
+        message.writable,
+    )

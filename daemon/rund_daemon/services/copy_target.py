@@ -1,0 +1,49 @@
+"""Where a copy goes: names and root if any is given, else the destination URL, else a sibling."""
+
+from __future__ import annotations
+
+from rund_pb.v1 import run_service_pb2 as pb
+
+from ..errors import InvalidError, NotImplementedYetError
+from ..model import IfExists
+from ..names import RunName, check_name, check_project
+from ..runs.copying import CopyTarget
+from ..segments.layout import Layout
+from ..urls import local_path, run_name_of_url
+from .convert import if_exists_from_pb
+
+
+def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> CopyTarget:
+    """Gives the target of a copy.
+
+    Raises:
+        InvalidError: a name or URL is bad, or `if_exists` makes no sense for a copy.
+        NotImplementedYetError: it lies outside this root.
+    """
+    if_exists = if_exists_from_pb(request.if_exists, IfExists.RAISE)
+    if if_exists is IfExists.REUSE:
+        raise InvalidError("if_exists", "a copy can't reuse a run; use RAISE, RENAME or OVERWRITE")
+    if request.root_url and str(local_path(request.root_url, "root_url")) != layout.url:
+        raise _outside("root_url")
+    if request.run_name or request.project_name or request.root_url:
+        project = check_project(request.project_name or source.project, "project_name")
+        name = check_name(request.run_name or source.run, "run_name")
+        return CopyTarget(project, name, if_exists)
+    if request.destination_url:
+        return _by_url(request.destination_url, layout, if_exists)
+    return CopyTarget(source.project, "", if_exists)
+
+
+def _by_url(url: str, layout: Layout, if_exists: IfExists) -> CopyTarget:
+    if "://" in url and not url.startswith("file:"):
+        raise _outside("destination_url")
+    if not local_path(url, "destination_url").is_relative_to(layout.url):
+        raise _outside("destination_url")
+    name = run_name_of_url(url, layout.url, "destination_url")
+    return CopyTarget(name.project, name.run, if_exists)
+
+
+def _outside(field: str) -> NotImplementedYetError:
+    return NotImplementedYetError(
+        f"{field}: copies outside this daemon's root are not in this release; copy within the root"
+    )

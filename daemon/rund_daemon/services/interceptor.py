@@ -1,0 +1,102 @@
+"""What every call goes through, whatever its shape: who may call, and how an error is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from grpc import aio
+
+from ..authorization import Authorizer, Grant
+from .requests import project_of
+from .status import CODES, DETAILS_KEY, domain_error, status_of
+
+Handler = Any
+"""grpc.RpcMethodHandler, whose behaviours have no static type in grpc.aio."""
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """Wraps the four shapes of RPC alike. Handlers have no `try` of their own."""
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Gives the wrapped handler of a method; health and reflection pass as they are."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/rund."):
+            return handler
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
+        shapes = {
+            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+        }
+        name, make = shapes[handler.request_streaming, handler.response_streaming]
+        inner = wrap(getattr(handler, name), method, handler.request_streaming)
+        return make(inner, handler.request_deserializer, handler.response_serializer)
+
+    def _wrap_unary(self, behaviour: Any, method: str, streaming: bool) -> Any:
+        async def call(request: Any, context: Context) -> Any:
+            try:
+                return await behaviour(self._admit(request, context, method, streaming), context)
+            except (asyncio.CancelledError, aio.AbortError):
+                raise
+            except Exception as error:
+                await _abort(context, error, method)
+
+        return call
+
+    def _wrap_stream(self, behaviour: Any, method: str, streaming: bool) -> Any:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                async for response in behaviour(self._admit(request, context, method, streaming), context):
+                    yield response
+            except (asyncio.CancelledError, aio.AbortError, GeneratorExit):
+                raise
+            except Exception as error:
+                await _abort(context, error, method)
+
+        return call
+
+    def _admit(self, request: Any, context: Context, method: str, streaming: bool) -> Any:
+        """Checks the caller; of a stream, its first message too once it comes."""
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        grant = self._authorizer.grant(context.peer(), metadata.get("authorization", ""))
+        grant.check_method(method.rpartition("/")[2])
+        if streaming:
+            return _checked(request, grant)
+        grant.check_project(project_of(request))
+        return request
+
+
+async def _checked(requests: AsyncIterator[Any], grant: Grant) -> AsyncIterator[Any]:
+    first = True
+    async for request in requests:
+        if first:
+            grant.check_project(project_of(request))
+            first = False
+        yield request
+
+
+async def _abort(context: Context, error: BaseException, method: str) -> NoReturn:
+    told = domain_error(error, method)
+    status = status_of(told)
+    await context.abort(
+        CODES[told.reason],
+        status.message,
+        trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
+    )
+    raise AssertionError

@@ -1,0 +1,177 @@
+"""One WriteMetrics call: reads batches, sends acks, says goodbye when the daemon stops.
+
+Reading and acknowledging go on side by side: the reader stops at a bad message or at the bound of bytes in flight, and
+what was taken before is acknowledged all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from rund_pb.v1 import metrics_service_pb2 as pb
+
+from ..catalog.lookup import TableState
+from ..errors import DrainingError, InvalidError
+from ..ingest.plain_columns import batch_of_columns
+from ..ingest.sealing import Sealer
+from ..ingest.streams import Ingest, WriteStream
+from ..limits import Limits
+from ..names import MetricsTableName, RunName, parse_metrics_table
+from ..runs import Runs
+from .convert_tables import metrics_table_to_pb, plain_column_from_pb
+
+Requests = AsyncIterator[pb.WriteMetricsRequest]
+Responses = AsyncIterator[pb.WriteMetricsResponse]
+
+
+class WriteSessions:
+    """All WriteMetrics calls of the daemon."""
+
+    def __init__(self, runs: Runs, ingest: Ingest, sealer: Sealer, limits: Limits) -> None:
+        self._runs = runs
+        self._ingest = ingest
+        self._sealer = sealer
+        self._limits = limits
+        self._open: set[_Session] = set()
+        self._draining = False
+
+    async def run(self, requests: Requests) -> Responses:
+        """Serves one call."""
+        if self._draining:
+            raise DrainingError
+        opening = await _first(requests)
+        name = parse_metrics_table(opening.metrics_table, "open.metrics_table")
+        if opening.create_missing:
+            await self._runs.ensure_table(name)
+        state = self._runs.get_table(name)
+        stream = self._ingest.open(state.table, _stream_id(opening.stream_id))
+        session = _Session(stream, requests)
+        self._open.add(session)
+        try:
+            if opening.arrow_schema:
+                stream.set_schema(opening.arrow_schema, "open.arrow_schema")
+            yield self._opened(stream, state, name)
+            async for response in session.acks():
+                yield response
+            if session.close is not None:
+                yield await self._closed(name, session.close.seal)
+        finally:
+            self._open.discard(session)
+            session.end()
+
+    def drain(self) -> None:
+        """Has every call commit what it has, say so and end."""
+        self._draining = True
+        for session in self._open:
+            session.drain()
+
+    def _opened(
+        self, stream: WriteStream, state: TableState, name: MetricsTableName
+    ) -> pb.WriteMetricsResponse:
+        run = self._runs.get(RunName(name.project, name.run)).run
+        return pb.WriteMetricsResponse(
+            opened=pb.WriteMetricsResponse.Opened(
+                committed_sequence=stream.committed,
+                metrics_table=metrics_table_to_pb(state, run),
+                max_batch_bytes=self._limits.max_batch_bytes,
+                max_inflight_bytes=self._limits.max_inflight_bytes,
+            )
+        )
+
+    async def _closed(self, name: MetricsTableName, seal: bool) -> pb.WriteMetricsResponse:
+        state = self._runs.get_table(name)
+        run = self._runs.get(RunName(name.project, name.run)).run
+        if seal:
+            state = await self._runs.seal_table(state.table)
+            self._sealer.request(state.table.uid)
+        return pb.WriteMetricsResponse(
+            closed=pb.WriteMetricsResponse.Closed(metrics_table=metrics_table_to_pb(state, run))
+        )
+
+
+class _Session:
+    """Reads one caller's messages while its batches are acknowledged."""
+
+    def __init__(self, stream: WriteStream, requests: Requests) -> None:
+        self._stream = stream
+        self._draining = False
+        self.close: pb.WriteMetricsRequest.Close | None = None
+        self._reader = asyncio.create_task(self._read(requests))
+        self._reader.add_done_callback(lambda _: stream.wake())
+
+    async def acks(self) -> Responses:
+        """Gives acks until the caller has said all, or fails; then raises why."""
+        acked = self._stream.committed
+        while not (self._reader.done() or self._draining):
+            committed = await self._stream.progress()
+            if committed > acked:
+                acked = committed
+                yield _ack(acked)
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        await self._stream.drain()
+        if self._stream.committed > acked:
+            yield _ack(self._stream.committed)
+        if self._draining:
+            goodbye = pb.WriteMetricsResponse.Draining(committed_sequence=self._stream.committed)
+            yield pb.WriteMetricsResponse(draining=goodbye)
+            raise DrainingError
+        self._reader.result()
+
+    def drain(self) -> None:
+        """Has `acks` end."""
+        self._draining = True
+        self._stream.wake()
+
+    def end(self) -> None:
+        """Gives up; what was taken is committed all the same."""
+        self._reader.cancel()
+        self._stream.close()
+
+    async def _read(self, requests: Requests) -> None:
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "batch":
+                    await self._take(request.batch)
+                case "schema":
+                    self._stream.set_schema(request.schema.arrow_schema, "schema.arrow_schema")
+                case "close":
+                    self.close = request.close
+                    return
+                case "open":
+                    raise InvalidError("open", "the stream is open; begin another call for another stream")
+                case _:
+                    raise InvalidError("message", "the message is empty; set batch, schema or close")
+
+    async def _take(self, batch: pb.WriteMetricsRequest.Batch) -> None:
+        sequence = batch.sequence
+        if sequence < 1:
+            raise InvalidError("batch.sequence", f"{sequence} is no sequence; the first batch has 1")
+        match batch.WhichOneof("payload"):
+            case "arrow_batch":
+                await self._stream.write_batch(sequence, batch.arrow_batch)
+            case "arrow_stream":
+                await self._stream.write_stream(sequence, batch.arrow_stream)
+            case "columns":
+                columns = [plain_column_from_pb(column, "batch.columns") for column in batch.columns.columns]
+                await self._stream.write_rows(sequence, batch_of_columns(columns, "batch.columns"))
+            case _:
+                raise InvalidError("batch", "it has no payload; set arrow_batch, arrow_stream or columns")
+
+
+async def _first(requests: Requests) -> pb.WriteMetricsRequest.Open:
+    request = await anext(requests, None)
+    if request is None or request.WhichOneof("message") != "open":
+        raise InvalidError("open", "the first message must be open, with the table and the stream_id")
+    return request.open
+
+
+def _stream_id(stream_id: str) -> str:
+    if not 1 <= len(stream_id) <= 64 or not stream_id.isprintable() or not stream_id.isascii():
+        raise InvalidError("open.stream_id", f"{stream_id[:70]!r} is not 1 to 64 printable ASCII characters")
+    return stream_id
+
+
+def _ack(sequence: int) -> pb.WriteMetricsResponse:
+    return pb.WriteMetricsResponse(ack=pb.WriteMetricsResponse.Ack(committed_sequence=sequence))

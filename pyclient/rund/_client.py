@@ -1,0 +1,113 @@
+"""A daemon as a whole: what it keeps, and what goes on in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import _watch
+from ._locate import Daemon
+from ._root import PathLike, checked_name
+from ._rows import InputRows
+from ._start import connect as connect_daemon
+from ._table import Table
+from ._transport import daemon_calls, run_calls, table_calls
+from ._types import OperationInfo, RunEvent, RunInfo, ServerInfo
+
+
+class Client:
+    """Lists and watches what one daemon keeps. Made by ``rund.connect``."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+
+    @property
+    def address(self) -> str:
+        """Where the daemon listens."""
+        return self.daemon.transport.address
+
+    def server_info(self) -> ServerInfo:
+        """Which daemon it is and what it takes."""
+        return daemon_calls.get_server_info(self.daemon.transport)
+
+    def list_runs(
+        self,
+        project_name: str | None = None,
+        *,
+        filter: str = "",  # noqa: A002 - the name that the API gives it
+        order_by: str = "",
+        show_deleted: bool = False,
+        page_size: int = 0,
+    ) -> Iterator[RunInfo]:
+        """Gives runs, newest first, without their inputs, outputs and metrics.
+
+        Args:
+            project_name: Of which project; None: of all.
+            filter: Such as ``status = COMPLETED AND parameters.lr < 0.1``; empty: all.
+            order_by: Such as ``update_time desc, run_name``; empty: ``create_time desc``.
+            show_deleted: Whether runs in trash are listed too.
+            page_size: Runs that are fetched at once; 0: the daemon's choice.
+
+        Raises:
+            InvalidFilterError: The filter can't be parsed (a ValueError).
+            InvalidOrderByError: The order can't be parsed (a ValueError).
+        """
+        query = run_calls.RunQuery(project_name or "", filter, order_by, show_deleted, page_size)
+        return run_calls.list_runs(self.daemon.transport, query)
+
+    def list_tables(
+        self, project_name: str | None = None, dataset_name: str | None = None
+    ) -> Iterator[Table]:
+        """Gives input tables, newest first; None means those of all projects or data sets."""
+        transport = self.daemon.transport
+        infos = table_calls.list_tables(transport, project_name or "", dataset_name or "")
+        return (Table(InputRows(self.daemon, info)) for info in infos)
+
+    def watch(self, project_name: str | None = None, after_revision: int | None = None) -> Iterator[RunEvent]:
+        """Gives the runs as they are, then every change in order and without a gap, until the caller stops.
+
+        Args:
+            project_name: Of which project; None: of all.
+            after_revision: Where to go on after a break; None: from now.
+
+        Raises:
+            RevisionGoneError: Events after the revision are no longer kept (a RuntimeError).
+        """
+        project = "-" if project_name is None else checked_name(project_name, "project_name")
+        return _watch.watch(self.daemon.transport, f"projects/{project}", after_revision)
+
+    def list_operations(self) -> Iterator[OperationInfo]:
+        """Gives long-running jobs, newest first."""
+        return daemon_calls.list_operations(self.daemon.transport)
+
+    def get_operation(self, name: str) -> OperationInfo:
+        """Gives a long-running job.
+
+        Raises:
+            OperationNotFoundError: There is none of this name (a FileNotFoundError).
+        """
+        return daemon_calls.get_operation(self.daemon.transport, name)
+
+    def cancel_operation(self, name: str) -> OperationInfo:
+        """Asks a long-running job to end; unless it is done first, it changes nothing."""
+        return daemon_calls.cancel_operation(self.daemon.transport, name)
+
+    def wait_operation(self, name: str, timeout: float | None = None) -> OperationInfo:
+        """Gives a long-running job when it is done, or as it is after ``timeout`` seconds."""
+        return daemon_calls.wait_operation(self.daemon.transport, name, timeout)
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r})"
+
+
+def connect(root_url: PathLike | None = None, *, address: str | None = None, start: bool = True) -> Client:
+    """Connects to a daemon.
+
+    Args:
+        root_url: Its root; ``RUND_ROOT``, else ``rund`` in the user's data folder when not given.
+        address: Where it listens; without it ``RUND_ADDRESS``, else the root's ``daemon.json``.
+        start: Whether one is started when there is none.
+
+    Raises:
+        DaemonUnavailableError: None answers, or none can be started (a ConnectionError).
+    """
+    return Client(connect_daemon(root_url, address, start=start))

@@ -1,0 +1,37 @@
+"""Finds a run by its URL."""
+
+from __future__ import annotations
+
+from ._errors import DaemonUnavailableError, RunNotFoundError, UnsupportedError
+from ._locate import Daemon
+from ._root import is_alias, local_path, parse_run_url
+from ._session import daemon_for, daemon_of_url, root_of
+from ._transport import run_calls
+from ._types import RunInfo
+
+
+def run_at(url: str, address: str | None, *, deleted: bool) -> tuple[Daemon, RunInfo]:
+    """The run at a URL, and the daemon that keeps it.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        InvalidUrlError: The URL is no run's.
+        UnsupportedError: It is a bundle's.
+    """
+    if is_alias(url):
+        daemon = daemon_for(None, address)
+    else:
+        url, daemon = str(local_path(url)), _daemon_of_run(url, address)
+    return daemon, run_calls.get_run(daemon.transport, url=url, deleted=deleted)
+
+
+def _daemon_of_run(url: str, address: str | None) -> Daemon:
+    place, path = parse_run_url(url), local_path(url)
+    if root_of(path) is None and (path / "run.json").exists():
+        raise UnsupportedError(f"{path} is a bundle; this version opens runs that lie in a root")
+    try:
+        return daemon_of_url(url, address)
+    except DaemonUnavailableError:
+        if root_of(path) is not None or address is not None:
+            raise
+        raise RunNotFoundError(f"there is no run {path}: {place.root} is no root of rund") from None

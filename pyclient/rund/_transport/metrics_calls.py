@@ -1,0 +1,83 @@
+"""MetricsService, one function an RPC; write streams are in ``write_stream``.
+
+LogScalars is for callers without Arrow; what this client logs goes through the journal and a write stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+from rund_pb.v1 import metrics_service_pb2 as pb
+
+from rund._types import MetricTableInfo
+
+from . import convert
+from .channel import Transport
+from .read_stream import RowAnswer, RowRequest, read_batches
+
+
+def create_metrics_table(
+    transport: Transport,
+    run: str,
+    info: MetricTableInfo,
+    *,
+    constants: Mapping[str, object] | None = None,
+    base_name: str = "",
+    request_id: str = "",
+) -> MetricTableInfo:
+    """Creates an empty metrics table.
+
+    Args:
+        transport: Where.
+        run: Resource name of the run.
+        info: Its ``name`` (empty: one is made with ``base_name``), stream, foreign table, columns and schema
+            are taken.
+        constants: Values that are the same for every row.
+        base_name: Begin of the generated name.
+        request_id: Makes retries recognisable.
+    """
+    request = pb.CreateMetricsTableRequest(
+        parent=run,
+        table_id=info.name,
+        metrics_table=convert.metrics_table_to_pb(info, constants),
+        base_name=base_name,
+        request_id=request_id,
+    )
+    answer = transport.call(lambda stubs: stubs.metrics.CreateMetricsTable, request)
+    return convert.metrics_table_from_pb(answer.metrics_table)
+
+
+def get_metrics_table(transport: Transport, name: str) -> MetricTableInfo:
+    """Gives a metrics table by resource name."""
+    request = pb.GetMetricsTableRequest(name=name)
+    answer = transport.call(lambda stubs: stubs.metrics.GetMetricsTable, request)
+    return convert.metrics_table_from_pb(answer.metrics_table)
+
+
+def list_metrics_tables(transport: Transport, run: str, page_size: int = 0) -> Iterator[MetricTableInfo]:
+    """Gives the metrics tables of a run, page by page, in order of writing."""
+    request = pb.ListMetricsTablesRequest(parent=run, page_size=page_size)
+    while True:
+        answer = transport.call(lambda stubs: stubs.metrics.ListMetricsTables, request)
+        yield from map(convert.metrics_table_from_pb, answer.metrics_tables)
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token
+
+
+def read_metrics(transport: Transport, name: str, rows: RowRequest) -> Iterator[pa.RecordBatch]:
+    """Gives rows in the order of their commits; see ``read_batches``."""
+
+    def ask(rest: RowRequest) -> Iterator[RowAnswer]:
+        request = pb.ReadMetricsRequest(
+            metrics_table=name,
+            columns=None if rest.columns is None else pb.ColumnSelection(names=rest.columns),
+            filter=rest.filter,
+            start_row=rest.start_row,
+            row_limit=rest.row_limit,
+            follow=rest.follow,
+        )
+        return transport.stream(lambda stubs: stubs.metrics.ReadMetrics, request)
+
+    return read_batches(ask, rows, transport.reconnect)

@@ -1,0 +1,321 @@
+"""What a write stream was given and the daemon has not acknowledged yet.
+
+The state that a stream's threads share: those that write and wait, gRPC's own that asks for the next message, the
+reader of the answers, and the supervisor that opens calls. One condition guards it and no I/O happens under it.
+This module knows no gRPC: a call is any object, and what comes from another than the present one is not heard.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from .._errors import CorruptDataError, RundError, StateError, WaitTimeoutError, WrongStateError
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch on its way.
+
+    Attributes:
+        sequence: Its place in the stream.
+        schema: The Arrow schema message that it belongs to.
+        data: The Arrow record batch message.
+    """
+
+    sequence: int
+    schema: bytes
+    data: pa.Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The wish to end the stream, and perhaps to seal the table."""
+
+    seal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What the daemon said when it opened the stream.
+
+    Attributes:
+        batch_bytes: The largest Arrow message.
+        inflight_bytes: How much may wait for its ack.
+    """
+
+    batch_bytes: int
+    inflight_bytes: int
+
+
+class Outbox:
+    """Batches by sequence, and how far they are acknowledged.
+
+    Attributes:
+        committed: The last sequence that is durable.
+        limits: What the daemon takes; None until it has said so.
+        error: Why the stream has failed for good, or None.
+        finished: Whether the stream is over, well or badly.
+    """
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.limits: StreamLimits | None = None
+        self.error: RundError | None = None
+        self.finished = False
+        self._changed = threading.Condition(threading.Lock())
+        self._parcels: dict[int, Parcel] = {}
+        self._bytes = 0
+        self._last = 0
+        self._closing: Closing | None = None
+        self._closed_table: object = None
+        self._opening = False
+        self._call: object = None
+        self._call_error: RundError | None = None
+        self._sent = 0
+        self._waiting_since: float | None = None
+        self._stalled_since = time.monotonic()
+
+    # For those who write.
+
+    def put(self, schema: bytes, data: pa.Buffer) -> int:
+        """Queues a batch and gives its sequence. Waits while too much is on its way.
+
+        Raises:
+            RundError: The stream has failed or was closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._over() or self._has_room(data.size))
+            self._refuse_if_over()
+            if not self._parcels:
+                self._stalled_since = time.monotonic()
+            self._last += 1
+            self._parcels[self._last] = Parcel(self._last, schema, data)
+            self._bytes += data.size
+            self._changed.notify_all()
+            return self._last
+
+    def ask_open(self, *, wait: bool) -> StreamLimits | None:
+        """Asks for a connection, and waits for the daemon's limits if told to.
+
+        Raises:
+            RundError: The stream has failed or was closed.
+        """
+        with self._changed:
+            if self._call is None and not self._opening:
+                self._opening, self._stalled_since = True, time.monotonic()
+                self._changed.notify_all()
+            if wait:
+                self._changed.wait_for(lambda: self._over() or self.limits is not None)
+            self._refuse_if_over()
+            return self.limits
+
+    def has_room(self, size: int) -> bool:
+        """Whether a batch of this size would be queued at once."""
+        with self._changed:
+            return not self._over() and self._has_room(size)
+
+    def wait(self, sequence: int | None, timeout: float | None) -> None:
+        """Waits until a batch, or all of them, are durable.
+
+        Raises:
+            WaitTimeoutError: They were not in that time.
+            RundError: The stream has failed.
+        """
+        with self._changed:
+            wanted = self._last if sequence is None else sequence
+            self._changed.wait_for(lambda: self.finished or self.committed >= wanted, timeout)
+            if self.committed >= wanted:
+                return
+            self._raise_error()
+            raise WaitTimeoutError(f"batch {wanted} was not acknowledged in time; {self.committed} were")
+
+    def close(self, closing: Closing, timeout: float | None) -> object:
+        """Asks for the end after all that was queued, and gives what the daemon answers.
+
+        Raises:
+            WaitTimeoutError: It did not answer in that time.
+            RundError: The stream has failed.
+        """
+        with self._changed:
+            self._raise_error()
+            if self._closing is None:
+                self._closing, self._stalled_since = closing, time.monotonic()
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self.finished, timeout)
+            self._raise_error()
+            if not self.finished:
+                raise WaitTimeoutError("the daemon did not close the stream in time")
+            return self._closed_table
+
+    # For the one that opens calls.
+
+    def wait_until_wanted(self) -> bool:
+        """Waits until there is a reason for a call; False when the stream is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.finished or self._wanted())
+            return not self.finished
+
+    def begin_call(self, call: object) -> bytes:
+        """Makes a call the present one; gives the schema of the batch that it begins with, or nothing."""
+        with self._changed:
+            self._call, self._call_error = call, None
+            self._sent = 0
+            self._waiting_since = time.monotonic()
+            return next(iter(self._parcels.values())).schema if self._parcels else b""
+
+    def supervise(self, answer_timeout: float) -> RundError | None:
+        """Waits for the end of the present call; gives its error, or None if the stream is over.
+
+        A daemon that owes an answer for longer than the timeout ends the call, too.
+        """
+        with self._changed:
+            while not self.finished and self._call_error is None:
+                if self._waiting_since is None:
+                    self._changed.wait()
+                    continue
+                left = self._waiting_since + answer_timeout - time.monotonic()
+                if left <= 0:
+                    message = f"the daemon has not answered for {answer_timeout:.0f} s"
+                    self._end_call(WaitTimeoutError(message, code="UNAVAILABLE"))
+                else:
+                    self._changed.wait(left)
+            return None if self.finished else self._call_error
+
+    def stalled_for(self) -> float:
+        """Seconds since the last batch became durable, or since the first one waits."""
+        with self._changed:
+            return time.monotonic() - self._stalled_since
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but not beyond the end of the stream."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.finished, seconds)
+
+    def fail(self, error: RundError) -> None:
+        """Ends the stream for good."""
+        with self._changed:
+            if not self.finished:
+                self.error = error
+                self._finish()
+
+    def abort(self) -> None:
+        """Ends the stream; what was not acknowledged is forgotten."""
+        self.fail(WrongStateError("the stream was aborted"))
+
+    # For a call.
+
+    def next_message(self, call: object) -> Parcel | Closing | None:
+        """Waits for what the call has to send next; None when it has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: call is not self._call or self._next() is not None)
+            if call is not self._call:
+                return None
+            message = self._next()
+            self._sent += 1  # after the wish to close there is no parcel and nothing more to send
+            if self._waiting_since is None:
+                self._waiting_since = time.monotonic()
+            return message
+
+    def opened(self, call: object, committed: int, limits: StreamLimits) -> None:
+        """The daemon has opened the stream and holds it up to a sequence."""
+        with self._changed:
+            if call is not self._call:
+                return
+            problem = self._check_committed(committed)
+            if problem is not None:
+                self.error = problem
+                self._finish()
+                return
+            self.limits, self._opening = limits, False
+            self._last = max(self._last, committed)
+            self._sent = committed
+            self._commit(committed)
+
+    def acked(self, call: object, committed: int) -> None:
+        """All batches up to a sequence are durable."""
+        with self._changed:
+            if call is self._call:
+                self._commit(committed)
+
+    def closed(self, call: object, table: object) -> None:
+        """The daemon has answered the wish to close."""
+        with self._changed:
+            if call is self._call:
+                self._closed_table = table
+                self._commit(self._last)
+                self._finish()
+
+    def ended(self, call: object, error: RundError) -> None:
+        """The call is over."""
+        with self._changed:
+            if call is self._call:
+                self._end_call(error)
+
+    def is_closing(self) -> Closing | None:
+        """The wish to close, if all else was acknowledged."""
+        with self._changed:
+            return None if self._parcels else self._closing
+
+    # Under the condition.
+
+    def _next(self) -> Parcel | Closing | None:
+        if self._sent == 0 and self.limits is None:
+            return None
+        parcel = self._parcels.get(self._sent + 1)
+        if parcel is None and self._sent == self._last:
+            return self._closing
+        return parcel
+
+    def _wanted(self) -> bool:
+        return bool(self._parcels) or self._opening or self._closing is not None
+
+    def _over(self) -> bool:
+        return self.finished or self._closing is not None
+
+    def _has_room(self, size: int) -> bool:
+        if self.limits is None:
+            return False
+        return not self._parcels or self._bytes + size <= self.limits.inflight_bytes
+
+    def _commit(self, committed: int) -> None:
+        now = time.monotonic()
+        for sequence in range(self.committed + 1, committed + 1):
+            parcel = self._parcels.pop(sequence, None)
+            self._bytes -= parcel.data.size if parcel is not None else 0
+            self._stalled_since = now
+        self.committed = max(self.committed, committed)
+        self._waiting_since = now if self._sent > self.committed else None
+        self._changed.notify_all()
+
+    def _check_committed(self, committed: int) -> RundError | None:
+        if committed < self.committed:
+            return CorruptDataError(
+                f"the daemon acknowledged batch {self.committed} and now holds this stream up to {committed}"
+            )
+        if self._last and committed > self._last:
+            return StateError(f"another writer uses this stream: it is at batch {committed}, not {self._last}")
+        return None
+
+    def _end_call(self, error: RundError) -> None:
+        self._call, self._call_error, self._waiting_since = None, error, None
+        self._changed.notify_all()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._call, self._waiting_since = None, None
+        self._changed.notify_all()
+
+    def _refuse_if_over(self) -> None:
+        self._raise_error()
+        if self._over():
+            raise WrongStateError("the stream was closed")
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            # A copy: several threads may raise it, and each adds its own traceback.
+            raise copy.copy(self.error) from None

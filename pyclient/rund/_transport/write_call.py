@@ -1,0 +1,136 @@
+"""One WriteMetrics call: what it sends comes from an outbox, and what it hears goes there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import grpc
+from rund_pb.v1 import metrics_service_pb2 as pb
+from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
+
+from .._errors import DaemonUnavailableError, RundError
+from .outbox import Closing, Outbox, Parcel, StreamLimits
+
+
+class StreamTransport(Protocol):
+    """What a write stream needs of the connection to the daemon."""
+
+    @property
+    def metrics(self) -> MetricsServiceStub:
+        """The service on the live channel."""
+
+    def call_metadata(self) -> Sequence[tuple[str, str]]:
+        """What every call must carry to be let in."""
+
+    def map_error(self, error: grpc.RpcError) -> RundError:
+        """The client's own error for one of gRPC."""
+
+    def reconnect(self) -> None:
+        """Looks where the daemon is now."""
+
+
+class WriteCall:
+    """A call that was opened, and the thread that reads its answers.
+
+    Args:
+        transport: The connection.
+        outbox: Where batches come from and acks go to.
+        opening: The first message; its schema is filled in.
+    """
+
+    def __init__(
+        self, transport: StreamTransport, outbox: Outbox, opening: pb.WriteMetricsRequest.Open
+    ) -> None:
+        self._transport = transport
+        self._outbox = outbox
+        self._opening = opening
+        self._call: grpc.CallIterator[pb.WriteMetricsResponse] | None = None
+
+    def start(self, schema: bytes) -> None:
+        """Opens the call.
+
+        Raises:
+            RundError: There is no connection to open it on.
+        """
+        opening = pb.WriteMetricsRequest.Open()
+        opening.CopyFrom(self._opening)
+        opening.arrow_schema = schema or opening.arrow_schema
+        requests = _Requests(self, self._outbox, opening)
+        self._call = self._transport.metrics.WriteMetrics(
+            requests, metadata=tuple(self._transport.call_metadata())
+        )
+        threading.Thread(target=self._read, name="rund-acks", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Ends the call at once."""
+        if self._call is not None:
+            self._call.cancel()
+
+    def _read(self) -> None:
+        error: RundError = DaemonUnavailableError("the daemon ended the stream without a word")
+        try:
+            for response in self._call or ():
+                self._hear(response)
+        except grpc.RpcError as rpc_error:
+            error = self._transport.map_error(rpc_error)
+        self._outbox.ended(self, error)
+
+    def _hear(self, response: pb.WriteMetricsResponse) -> None:
+        kind = response.WhichOneof("message")
+        if kind == "opened":
+            said = response.opened
+            limits = StreamLimits(said.max_batch_bytes, said.max_inflight_bytes)
+            self._outbox.opened(self, said.committed_sequence, limits)
+        elif kind == "ack":
+            self._outbox.acked(self, response.ack.committed_sequence)
+        elif kind == "draining":
+            # The call ends with UNAVAILABLE next; that is what opens another one.
+            self._outbox.acked(self, response.draining.committed_sequence)
+        elif kind == "closed":
+            self._outbox.closed(self, response.closed.metrics_table)
+
+
+class _Requests:
+    """The messages of a call. gRPC asks for them on a thread of its own.
+
+    An exception that left this iterator would hide the call's real error and lose later acks: it has none.
+    """
+
+    def __init__(self, call: WriteCall, outbox: Outbox, opening: pb.WriteMetricsRequest.Open) -> None:
+        self._call = call
+        self._outbox = outbox
+        self._schema = opening.arrow_schema
+        self._ahead: list[Callable[[], pb.WriteMetricsRequest]] = [
+            lambda: pb.WriteMetricsRequest(open=opening)
+        ]
+
+    def __iter__(self) -> Iterator[pb.WriteMetricsRequest]:
+        return self
+
+    def __next__(self) -> pb.WriteMetricsRequest:
+        if not self._ahead:
+            message = self._outbox.next_message(self._call)
+            if message is None:
+                raise StopIteration
+            self._prepare(message)
+        return self._ahead.pop(0)()
+
+    def _prepare(self, message: Parcel | Closing) -> None:
+        if isinstance(message, Closing):
+            close = pb.WriteMetricsRequest.Close(seal=message.seal)
+            self._ahead.append(lambda: pb.WriteMetricsRequest(close=close))
+            return
+        if message.schema != self._schema:
+            self._schema = message.schema
+            schema = pb.WriteMetricsRequest.Schema(arrow_schema=message.schema)
+            self._ahead.append(lambda: pb.WriteMetricsRequest(schema=schema))
+        # The bytes are copied as late as possible, and once.
+        self._ahead.append(
+            lambda: pb.WriteMetricsRequest(
+                batch=pb.WriteMetricsRequest.Batch(
+                    sequence=message.sequence, arrow_batch=message.data.to_pybytes()
+                )
+            )
+        )

@@ -1,0 +1,234 @@
+"""Writes ordered batches into one metrics table, each stored once, through breaks of the connection.
+
+A batch is kept until the daemon has acknowledged it. When a call breaks, another one is opened with the same
+``stream_id``; the daemon says how far it has the stream, and the rest is sent again as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+from rund_pb.v1 import metrics_pb2, metrics_service_pb2 as pb
+
+from .._errors import ForkedProcessError, InternalError, OverLimitError, RundError
+from .._identity import new_writer_id
+from .fork_guard import ForkGuard
+from .outbox import Closing, Outbox, StreamLimits
+from .retry import pauses
+from .write_call import StreamTransport, WriteCall
+
+ANSWER_TIMEOUT_S = 7.0
+"""How long the daemon may owe an answer before the stream is opened anew. Doubles while that does not help."""
+LONGEST_ANSWER_TIMEOUT_S = 60.0
+PATIENCE_S = 60.0
+"""How long a stream goes on trying while nothing becomes durable, unless it is told otherwise."""
+MAX_PIECE_ROWS = 1 << 20
+"""Rows of one message: columns of nulls have rows, but no bytes that would bound them."""
+
+_OPEN_AGAIN = frozenset({"UNAVAILABLE", "OUT_OF_RANGE", "NO_SPACE"})
+# gRPC's own words for a connection that broke. With a reason they are the daemon's, and final.
+_BROKEN = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
+
+
+class WriteStream:
+    """One writer's stream into one metrics table. Safe for use by many threads; of no use in a forked child.
+
+    Args:
+        transport: The connection to the daemon.
+        table_name: Resource name of the metrics table.
+        stream_id: Names the stream for ever; by default it is made anew. One that was used before goes on
+            after its last batch.
+        create_missing: Whether the table is created when the run has none of this name.
+        schema: Schema of the batches, when the table is to have one although no batch is written.
+        patience_s: How long to go on while nothing becomes durable, in seconds; None means for ever.
+    """
+
+    def __init__(
+        self,
+        transport: StreamTransport,
+        table_name: str,
+        *,
+        stream_id: str | None = None,
+        create_missing: bool = False,
+        schema: pa.Schema | None = None,
+        patience_s: float | None = PATIENCE_S,
+    ) -> None:
+        self.table_name = table_name
+        self.stream_id = stream_id or new_writer_id()
+        self._transport = transport
+        self._patience_s = patience_s
+        self._outbox = Outbox()
+        self._schema = schema
+        self._schema_bytes = b"" if schema is None else schema.serialize().to_pybytes()
+        self._opening = pb.WriteMetricsRequest.Open(
+            metrics_table=table_name,
+            stream_id=self.stream_id,
+            arrow_schema=self._schema_bytes,
+            create_missing=create_missing,
+        )
+        self._call: WriteCall | None = None
+        self._guard = ForkGuard(self._release_after_fork)
+        threading.Thread(target=self._run, name="rund-write-stream", daemon=True).start()
+
+    @property
+    def committed(self) -> int:
+        """The last sequence that is durable."""
+        return self._outbox.committed
+
+    @property
+    def error(self) -> RundError | None:
+        """Why the stream has failed for good, or None."""
+        return self._outbox.error
+
+    def open(self) -> StreamLimits | None:
+        """Asks for a connection without waiting for it; gives what the daemon takes, once it has said so.
+
+        Raises:
+            RundError: The stream has failed or was closed.
+        """
+        return self._outbox.ask_open(wait=False)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a batch of so many bytes would be queued without waiting."""
+        return self._outbox.has_room(size)
+
+    def write(self, batch: pa.RecordBatch) -> int:
+        """Queues a batch, in pieces if it is larger than the daemon takes. Waits while too much is on its way.
+
+        Returns:
+            The sequence of the batch, or of its last piece; ``wait`` takes it.
+
+        Raises:
+            OverLimitError: One row alone is larger than the daemon takes.
+            RundError: The stream has failed for good; the subclass says how.
+        """
+        limits = self._outbox.ask_open(wait=True)
+        assert limits is not None
+        schema = self._message_of(batch.schema)
+        sequence = 0
+        # Half of what may be on its way, so that the next piece is made while this one travels.
+        for piece in _pieces(batch, min(limits.batch_bytes, max(1, limits.inflight_bytes // 2))):
+            sequence = self._outbox.put(schema, piece)
+        return sequence
+
+    def wait(self, sequence: int | None = None, timeout: float | None = None) -> None:
+        """Waits until a batch is durable, by default until all are.
+
+        Raises:
+            WaitTimeoutError: It was not in that time.
+            RundError: The stream has failed for good; the subclass says how.
+        """
+        self._outbox.wait(sequence, timeout)
+
+    def close(self, seal: bool = False, timeout: float | None = None) -> metrics_pb2.MetricsTable:
+        """Ends the stream when all its batches are durable.
+
+        Args:
+            seal: Whether the table takes no more rows, from any writer.
+            timeout: In seconds; None waits as long as the stream has patience.
+
+        Returns:
+            The table, with all rows of this stream.
+
+        Raises:
+            WaitTimeoutError: It did not end in that time. It still tries to; ``abort`` gives up.
+            RundError: The stream has failed for good; the subclass says how.
+        """
+        table = self._outbox.close(Closing(seal), timeout)
+        assert isinstance(table, metrics_pb2.MetricsTable)
+        return table
+
+    def abort(self) -> None:
+        """Gives up: what is not durable yet may be lost."""
+        self._outbox.abort()
+        if self._call is not None:
+            self._call.cancel()
+
+    def _message_of(self, schema: pa.Schema) -> bytes:
+        known, message = self._schema, self._schema_bytes
+        if known is None or not known.equals(schema, check_metadata=True):
+            message = schema.serialize().to_pybytes()
+            self._schema, self._schema_bytes = schema, message
+        return message
+
+    def _run(self) -> None:
+        try:
+            self._keep_open()
+        except Exception as error:  # noqa: BLE001 (who waits must hear of it, whatever it is)
+            self._outbox.fail(InternalError(f"the stream's thread failed: {error!r}"))
+
+    def _keep_open(self) -> None:
+        waits, timeout, committed = pauses(), ANSWER_TIMEOUT_S, 0
+        while self._outbox.wait_until_wanted():
+            error = self._one_call(timeout)
+            if error is None or self._settles(error):
+                return
+            if self._outbox.committed > committed:
+                waits, timeout, committed = pauses(), ANSWER_TIMEOUT_S, self._outbox.committed
+            elif error.code == "DEADLINE_EXCEEDED":
+                timeout = min(2 * timeout, LONGEST_ANSWER_TIMEOUT_S)
+            self._outbox.pause(next(waits))
+            # No daemon to be found is the same as one that does not answer: the next call will say so.
+            with contextlib.suppress(RundError):
+                self._transport.reconnect()
+
+    def _one_call(self, timeout: float) -> RundError | None:
+        call = self._call = WriteCall(self._transport, self._outbox, self._opening)
+        schema = self._outbox.begin_call(call)
+        try:
+            call.start(schema)
+        except RundError as error:
+            return error
+        error_or_none = self._outbox.supervise(timeout)
+        call.cancel()
+        return error_or_none
+
+    def _settles(self, error: RundError) -> bool:
+        """Whether the stream is over with this error."""
+        if _may_open_again(error) and not self._out_of_patience():
+            return False
+        self._outbox.fail(error)
+        return True
+
+    def _out_of_patience(self) -> bool:
+        return self._patience_s is not None and self._outbox.stalled_for() > self._patience_s
+
+    def _release_after_fork(self) -> object:
+        abandoned = (self._call, self._outbox, self._transport)
+        self._call = None
+        self._outbox = Outbox()
+        self._outbox.fail(ForkedProcessError("the stream belongs to the process that this one was forked from"))
+        return abandoned
+
+
+def _may_open_again(error: RundError) -> bool:
+    if error.code in _OPEN_AGAIN or error.reason in _OPEN_AGAIN:
+        return True
+    return not error.reason and error.code in _BROKEN
+
+
+def _pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.Buffer]:
+    """The batch as Arrow messages of at most so many bytes.
+
+    Raises:
+        OverLimitError: One row is larger than that.
+    """
+    rows, size = batch.num_rows, batch.nbytes
+    if size <= max_bytes and rows <= MAX_PIECE_ROWS:
+        message = batch.serialize()
+        size = message.size
+        if size <= max_bytes:
+            yield message
+            return
+    if rows <= 1:
+        raise OverLimitError(
+            f"one row has {size} bytes and the daemon takes {max_bytes}; put large values into bulk_data_url",
+            details={"limit": str(max_bytes), "value": str(size)},
+        )
+    # A little less than fits on average, so that most batches are cut only once.
+    share = max(1, min(rows - 1, MAX_PIECE_ROWS, int(rows * max_bytes * 0.9 / size)))
+    for begin in range(0, rows, share):
+        yield from _pieces(batch.slice(begin, share), max_bytes)
