@@ -75,7 +75,7 @@ format: $(LINT) ## format the code and mend what ruff and codespell can mend
 
 .PHONY: docs
 docs: $(RUND) $(DOCS) ## build the documentation into site/; a broken link is an error
-	$(BIN)/python docs/make_protocol.py docs/reference/protocol.md
+	$(BIN)/python docs/make_protocol.py docs/reference/protocol
 	$(BIN)/zensical build --strict --clean
 
 .PHONY: bench
@@ -84,7 +84,7 @@ bench: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/
 
 .PHONY: clean
 clean: ## remove all that make has made
-	rm -rf .venv .venvs build dist site .cache demo-output docs/reference/protocol.md clients/node/node_modules
+	rm -rf .venv .venvs build dist site .cache demo-output docs/reference/protocol clients/node/node_modules
 	find . -name '*_pb2*.py*' -path './protos/*' -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

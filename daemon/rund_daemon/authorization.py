@@ -52,9 +52,7 @@ class Grant:
     def check_method(self, method: str) -> None:
         """Raises AccessError if the scope does not allow a method."""
         if self.scope is Scope.READ and not method.startswith(_READING):
-            raise AccessError(
-                Reason.PERMISSION_DENIED, f"this token may only read; {method} needs one of scope write"
-            )
+            raise AccessError(Reason.PERMISSION_DENIED, f"this token may only read; {method} needs one of scope write")
 
     def check_project(self, project: str | None) -> None:
         """Raises AccessError if the caller is bound to another project."""

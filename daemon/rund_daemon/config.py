@@ -1,4 +1,7 @@
-"""The daemon's settings: flags come before RUND_* variables, those before `<root>/rund.toml`, that before the defaults."""
+"""The daemon's settings.
+
+Flags come before RUND_* variables, those before `<root>/rund.toml`, and that before the defaults.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,12 @@ class Config:
     """Settings of one daemon.
 
     Attributes:
-        root: folder that the daemon owns.
-        listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket under $XDG_RUNTIME_DIR, else in the root.
-        tls_certificate: PEM file of the certificate; needed for TCP beyond loopback.
-        tls_key: PEM file of its key.
-        grace_seconds: how long a stop may take to commit and seal.
-        min_free_bytes: floor of free disk space under which rows are refused.
-        map_size: address space reserved for the catalog, which bounds its size.
-        url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
+        root: folder that the daemon owns. listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket
+        under $XDG_RUNTIME_DIR, else in the root. tls_certificate: PEM file of the certificate; needed for TCP beyond
+        loopback. tls_key: PEM file of its key. grace_seconds: how long a stop may take to commit and seal.
+        min_free_bytes: floor of free disk space under which rows are refused. map_size: address space reserved for
+        the catalog, which bounds its size. url_prefixes: folders that requests may name besides the root. Unset:
+        every folder if there is no TCP listener,
             none if there is.
         aliases: folders by the NAME of `<NAME>/…` in URLs.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -76,9 +77,7 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> tuple[C
     Raises:
         ConfigError: a setting is unknown or can't be used.
     """
-    root = (
-        Path(str(flags["root"])).expanduser().absolute() if flags.get("root") else default_root(environment)
-    )
+    root = Path(str(flags["root"])).expanduser().absolute() if flags.get("root") else default_root(environment)
     given: dict[str, tuple[object, str]] = {}
     file = _read_file(root / CONFIG_FILE)
     for item in fields(Config):
@@ -110,9 +109,7 @@ def _read_file(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: {error}") from error
     known = {item.name for item in fields(Config)} - {"root"}
     if unknown := sorted(set(content) - known):
-        raise ConfigError(
-            f"{path}: {unknown[0]!r} is no setting; the settings are {', '.join(sorted(known))}"
-        )
+        raise ConfigError(f"{path}: {unknown[0]!r} is no setting; the settings are {', '.join(sorted(known))}")
     return content
 
 

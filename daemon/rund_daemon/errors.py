@@ -35,7 +35,7 @@ class Reason(enum.StrEnum):
     EXAMPLE_ID_OUT_OF_RANGE = "EXAMPLE_ID_OUT_OF_RANGE"
     INVALID_ARROW = "INVALID_ARROW"
     INVALID_FIELD_MASK = "INVALID_FIELD_MASK"
-    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"  # noqa: S105  # a reason, no secret
     INVALID_FILTER = "INVALID_FILTER"
     INVALID_ORDER_BY = "INVALID_ORDER_BY"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -95,9 +95,7 @@ class RundError(Exception):
 class InvalidError(RundError):
     """The request can't be carried out by anyone: a field is to blame."""
 
-    def __init__(
-        self, field: str, message: str, *, reason: Reason = Reason.INVALID_FIELD, **metadata: Any
-    ) -> None:
+    def __init__(self, field: str, message: str, *, reason: Reason = Reason.INVALID_FIELD, **metadata: Any) -> None:
         super().__init__(reason, f"{field}: {message}", field=field, **metadata)
 
 

@@ -22,7 +22,8 @@ def now() -> Micros:
 def new_uid() -> Uid:
     """Makes a UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 of a fraction of one, 62 of chance.
 
-    The fraction (method 3 of the RFC) makes uids of one process sort by their making down to a quarter of a microsecond.
+    The fraction (method 3 of the RFC) makes uids of one process sort by their making down to a quarter of a
+    microsecond.
     """
     nanos = time.time_ns()
     millis, rest = divmod(nanos, 1_000_000)

@@ -36,7 +36,7 @@ def listeners_of(config: Config, environment: Mapping[str, str]) -> tuple[Listen
 
 
 def default_socket(root: Path, environment: Mapping[str, str]) -> Path:
-    """Gives the path of the socket of a root: in $XDG_RUNTIME_DIR, else in the root, else, if that is too long, in /tmp.
+    """Gives the path of the socket of a root: in $XDG_RUNTIME_DIR, else in the root, else (too long) in /tmp.
 
     The folder is the user's alone (0700), because the mode of a socket follows the umask.
     """
@@ -56,9 +56,7 @@ def prepare_socket(path: Path) -> None:
     """Makes the folder of a socket and removes what a killed daemon left. The root's lock must be held."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
-        raise ConfigError(
-            f"the folder {path.parent} belongs to another user; name another with --listen unix:PATH"
-        )
+        raise ConfigError(f"the folder {path.parent} belongs to another user; name another with --listen unix:PATH")
     path.unlink(missing_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import logging
 import sys
@@ -15,7 +15,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Gives the line of a record."""
-        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        time = dt.datetime.fromtimestamp(record.created, dt.UTC)
         line: dict[str, object] = {
             "time": time.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

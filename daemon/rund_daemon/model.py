@@ -20,7 +20,7 @@ Micros = NewType("Micros", int)
 Revision = NewType("Revision", int)
 """Place of a change in the order of all changes of a root, from 1."""
 
-Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 """A free-form value of the user's."""
 
 Values: TypeAlias = dict[str, Value]

@@ -1,7 +1,7 @@
 """Names of projects, runs, data sets and tables, and the resource names made of them.
 
-A name is the name of a folder, so it must not be able to leave its parent, to hide, or to be two names on one disk. It is
-brought into Unicode form NFC here, at the edge; inside, names are compared byte by byte.
+A name is the name of a folder, so it must not be able to leave its parent, to hide, or to be two names on one disk.
+It is brought into Unicode form NFC here, at the edge; inside, names are compared byte by byte.
 """
 
 from __future__ import annotations

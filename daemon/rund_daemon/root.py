@@ -63,9 +63,7 @@ def take_root(root: Path) -> RootLock:
         _check_file_system(root)
         descriptor = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise RootUnusableError(
-            f"the root {root} can't be used: {error.strerror}; name another with --root"
-        ) from error
+        raise RootUnusableError(f"the root {root} can't be used: {error.strerror}; name another with --root") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -138,6 +136,4 @@ def _who_has(root: Path) -> str:
         who = f"pid {content['pid']}, listening on {content['address']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "it is starting or stopping"
-    return (
-        f"the root {root} is in use by another daemon ({who}); use that one, or name another root with --root"
-    )
+    return f"the root {root} is in use by another daemon ({who}); use that one, or name another root with --root"

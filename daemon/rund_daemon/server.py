@@ -25,7 +25,6 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-
 from rund_pb.v1 import (
     metrics_service_pb2,
     metrics_service_pb2_grpc,
@@ -257,9 +256,7 @@ async def build(config: Config) -> Daemon:
         OperationServicer(operations, runs, layout, limits), server
     )
     reduction_service_pb2_grpc.add_ReductionServiceServicer_to_server(ReductionServicer(), server)
-    server_service_pb2_grpc.add_ServerServiceServicer_to_server(
-        ServerServicer(identity, catalog, limits), server
-    )
+    server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerServicer(identity, catalog, limits), server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(

@@ -28,7 +28,7 @@ def fill_map(message: ValueMessage, values: Values) -> None:
         fill_value(entry.value, value)
 
 
-def fill_value(message: ValueMessage, value: Value) -> None:
+def fill_value(message: ValueMessage, value: Value) -> None:  # noqa: C901  # one case a kind
     """Writes one value into a message shaped like rund.v1.Value."""
     match value:
         case None:

@@ -62,8 +62,10 @@ def init(
         raise InvalidFieldError(
             f"resume=True goes on with a run, and if_exists={if_exists!r} does not; leave one out"
         )
-    daemon = connect(root_url, address)
     project = checked_name(project_name or DEFAULT_PROJECT, "project_name")
+    if run_name is not None:
+        checked_name(run_name, "run_name")
+    daemon = connect(root_url, address)
     launch = session.launch(launch_id(os.environ), (daemon.root, project, run_name or ""))
     writer = this_writer(new_writer_id())
     new = run_calls.NewRun(

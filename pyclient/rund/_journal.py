@@ -107,9 +107,7 @@ class Journal:
     dropped_rows: int
     _next_step: int
 
-    def __init__(
-        self, directory: Path, owner: JournalOwner, limits: JournalLimits, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, directory: Path, owner: JournalOwner, limits: JournalLimits, wake: Callable[[], None]) -> None:
         self._directory = directory
         self._limits = limits
         self._begin(owner, wake)

@@ -98,7 +98,7 @@ def daemon_at(address: str, root_url: PathLike | None = None) -> Daemon:
     if daemon is None:
         transport = Transport(address, token=_token())
         daemon = _connections.keep(Daemon(transport, daemon_calls.get_server_info(transport)))
-    if root_url is not None and not _same_path(daemon.info.root_url, local_path(root_url)):
+    if root_url is not None and not same_path(daemon.info.root_url, local_path(root_url)):
         raise InvalidFieldError(
             f"the daemon at {address} owns the root {daemon.info.root_url}, not {os.fspath(root_url)}"
         )
@@ -151,7 +151,7 @@ def _probe(note: DaemonFile, root: Path) -> Daemon | None:
     except RundError:
         transport.close()
         raise
-    if info.instance_id == note.instance_id and _same_path(info.root_url, root):
+    if info.instance_id == note.instance_id and same_path(info.root_url, root):
         return Daemon(transport, info)
     transport.close()
     return None
@@ -165,7 +165,8 @@ def _present_address(root: Path) -> str | None:
     return None if note is None else note.address
 
 
-def _same_path(left: PathLike, right: PathLike) -> bool:
+def same_path(left: PathLike, right: PathLike) -> bool:
+    """Whether two paths name one file, links followed; neither need be there."""
     return os.path.realpath(left) == os.path.realpath(right)
 
 

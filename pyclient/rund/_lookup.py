@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._errors import DaemonUnavailableError, RunNotFoundError, UnsupportedError
-from ._locate import Daemon
+from ._locate import Daemon, same_path
 from ._root import is_alias, local_path, parse_run_url
 from ._session import daemon_for, daemon_of_url, root_of
 from ._transport import run_calls
@@ -30,8 +30,11 @@ def _daemon_of_run(url: str, address: str | None) -> Daemon:
     if root_of(path) is None and (path / "run.json").exists():
         raise UnsupportedError(f"{path} is a bundle; this version opens runs that lie in a root")
     try:
-        return daemon_of_url(url, address)
+        daemon = daemon_of_url(url, address)
     except DaemonUnavailableError:
         if root_of(path) is not None or address is not None:
             raise
-        raise RunNotFoundError(f"there is no run {path}: {place.root} is no root of rund") from None
+    else:
+        if same_path(daemon.root, place.root):
+            return daemon
+    raise RunNotFoundError(f"there is no run {path}: {place.root} is no root of rund that can be reached")

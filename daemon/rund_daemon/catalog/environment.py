@@ -1,7 +1,8 @@
 """Opens the LMDB environment of a root and checks its format.
 
 The 0.9 format with default sync and without writemap: the only mode that survives a loss of power soundly, and that
-answers a full disk with an error instead of SIGBUS. The map is reserved once and large; it costs address space, not disk.
+answers a full disk with an error instead of SIGBUS. The map is reserved once and large; it costs address space, not
+disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from ..errors import Reason, StateError
+from rund_daemon.errors import Reason, StateError
+
 from .keys import u32
 from .shelves import SHELVES
 

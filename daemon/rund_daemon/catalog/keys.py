@@ -29,15 +29,15 @@
 Uids are UUIDv7 in 16 bytes and numbers are big-endian, so that keys sort by time and by number. Names hold no ␀ and are
 at most 200 bytes of UTF-8, so that every key stays under LMDB's 511.
 
-The rule for changing it: a database may be added; what a key or a record means never changes. A change of meaning takes a
-new database and a migration in `environment.py`, which raises FORMAT.
+The rule for changing it: a database may be added; what a key or a record means never changes. A change of meaning
+takes a new database and a migration in `environment.py`, which raises FORMAT.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from ..model import Uid
+from rund_daemon.model import Uid
 
 NUL = b"\0"
 

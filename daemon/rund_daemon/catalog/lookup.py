@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import NotFoundError, Reason
-from ..model import MetricsTable, Run, TableMark, Uid, Values
-from ..names import MetricsTableName, RunName
+from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.model import MetricsTable, Run, TableMark, Uid, Values
+from rund_daemon.names import MetricsTableName, RunName
+
 from . import keys, shelves
 from .transaction import Snapshot
 
@@ -80,7 +81,7 @@ def find_table(snapshot: Snapshot, name: MetricsTableName) -> TableState:
         raise NotFoundError(
             Reason.METRICS_TABLE_NOT_FOUND,
             f"run {name.run!r} has no metrics table {name.table!r}",
-            resource="/".join(("projects", name.project, "runs", name.run, "metrics", name.table)),
+            resource=f"projects/{name.project}/runs/{name.run}/metrics/{name.table}",
         )
     return with_mark(snapshot, table)
 

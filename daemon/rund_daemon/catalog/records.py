@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rund_pb.store.v1 import records_pb2 as pb
 
-from ..model import (
+from rund_daemon.model import (
     BatchRef,
     Cause,
     CauseKind,
@@ -30,7 +30,7 @@ from ..model import (
     Values,
     Writer,
 )
-from ..values import fill_map, read_map
+from rund_daemon.values import fill_map, read_map
 
 
 def _cause_to_pb(cause: Cause) -> pb.Cause:
@@ -47,9 +47,7 @@ def _cause_from_pb(record: pb.Run | pb.RunEnd) -> Cause | None:
     if not record.HasField("cause"):
         return None
     cause = record.cause
-    return Cause(
-        CauseKind(cause.kind), cause.message, cause.exit_code, cause.signal, Micros(cause.last_heartbeat)
-    )
+    return Cause(CauseKind(cause.kind), cause.message, cause.exit_code, cause.signal, Micros(cause.last_heartbeat))
 
 
 def _writer_to_pb(writer: Writer) -> pb.Writer:
@@ -79,9 +77,7 @@ def _writer_from_pb(record: pb.Writer) -> Writer:
 
 
 def _end_to_pb(end: RunEnd) -> pb.RunEnd:
-    return pb.RunEnd(
-        status=end.status, cause=_cause_to_pb(end.cause) if end.cause else None, end_time=end.end_time
-    )
+    return pb.RunEnd(status=end.status, cause=_cause_to_pb(end.cause) if end.cause else None, end_time=end.end_time)
 
 
 def _end_from_pb(record: pb.RunEnd) -> RunEnd:
@@ -238,9 +234,7 @@ def mark_to_bytes(mark: TableMark) -> bytes:
 def mark_from_bytes(data: bytes) -> TableMark:
     """A table's mark of its record."""
     record = pb.TableMark.FromString(data)
-    return TableMark(
-        record.rows, record.batches, record.bytes, Micros(record.commit_time), record.next_segment
-    )
+    return TableMark(record.rows, record.batches, record.bytes, Micros(record.commit_time), record.next_segment)
 
 
 def segment_to_bytes(segment: Segment) -> bytes:
@@ -275,9 +269,7 @@ def batch_to_bytes(batch: BatchRef) -> bytes:
 def batch_from_bytes(data: bytes) -> BatchRef:
     """A committed batch of its record."""
     record = pb.Batch.FromString(data)
-    return BatchRef(
-        record.segment, record.offset, record.length, record.rows, record.checksum, record.first_row
-    )
+    return BatchRef(record.segment, record.offset, record.length, record.rows, record.checksum, record.first_row)
 
 
 def input_table_to_bytes(table: InputTable) -> bytes:
@@ -394,9 +386,7 @@ def request_to_bytes(request: KeptRequest) -> bytes:
 def request_from_bytes(data: bytes) -> KeptRequest:
     """A request of its record."""
     record = pb.Request.FromString(data)
-    return KeptRequest(
-        record.method, record.fingerprint, Uid(record.result_uid), Micros(record.time), record.created
-    )
+    return KeptRequest(record.method, record.fingerprint, Uid(record.result_uid), Micros(record.time), record.created)
 
 
 def move_to_bytes(move: FolderMove) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..errors import InvalidError, Reason
-from ..model import KeptRequest, Micros, RequestKey, Uid
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.model import KeptRequest, Micros, RequestKey, Uid
+
 from . import keys, shelves
 from .transaction import Change, Snapshot
 

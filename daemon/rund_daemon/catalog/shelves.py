@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..model import (
+from rund_daemon.model import (
     BatchRef,
     Event,
     FolderMove,
@@ -21,6 +21,7 @@ from ..model import (
     Uid,
     Values,
 )
+
 from . import records
 
 T = TypeVar("T")
@@ -66,9 +67,7 @@ SEGMENTS: Shelf[Segment] = Shelf("segments", records.segment_to_bytes, records.s
 OPEN_SEGMENTS: Shelf[bytes] = Shelf("open_segments", _same, _same)
 BATCHES: Shelf[BatchRef] = Shelf("batches", records.batch_to_bytes, records.batch_from_bytes)
 STREAMS: Shelf[StreamMark] = Shelf("streams", records.stream_to_bytes, records.stream_from_bytes)
-INPUT_TABLES: Shelf[InputTable] = Shelf(
-    "input_tables", records.input_table_to_bytes, records.input_table_from_bytes
-)
+INPUT_TABLES: Shelf[InputTable] = Shelf("input_tables", records.input_table_to_bytes, records.input_table_from_bytes)
 INPUT_TABLE_NAMES = _uids("input_table_names")
 INPUT_TABLE_URLS = _uids("input_table_urls")
 REQUESTS: Shelf[KeptRequest] = Shelf("requests", records.request_to_bytes, records.request_from_bytes)
@@ -78,6 +77,4 @@ OPERATIONS: Shelf[Operation] = Shelf("operations", records.operation_to_bytes, r
 SNAPSHOTS: Shelf[bytes] = Shelf("snapshots", _same, _same)
 MOVES: Shelf[FolderMove] = Shelf("moves", records.move_to_bytes, records.move_from_bytes)
 
-SHELVES: tuple[Shelf[object], ...] = tuple(
-    value for value in list(globals().values()) if isinstance(value, Shelf)
-)
+SHELVES: tuple[Shelf[object], ...] = tuple(value for value in list(globals().values()) if isinstance(value, Shelf))

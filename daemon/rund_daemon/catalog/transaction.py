@@ -1,7 +1,7 @@
 """Typed access to one LMDB transaction.
 
-A `Snapshot` sees one moment of the catalog and must be short-lived: a reader that stays open keeps every page it can see
-from being used again. A `Change` belongs to the writer's thread alone.
+A `Snapshot` sees one moment of the catalog and must be short-lived: a reader that stays open keeps every page it can
+see from being used again. A `Change` belongs to the writer's thread alone.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from ..model import Revision
+from rund_daemon.model import Revision
+
 from . import keys
 from .shelves import META, Shelf
 
 if TYPE_CHECKING:
     import lmdb
 
-    Databases = Mapping[str, lmdb._Database]
+    Databases = Mapping[str, lmdb._Database]  # noqa: SLF001  # py-lmdb has no public name for it
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import lmdb
 
-from ..errors import DrainingError, ExhaustedError, Reason
+from rund_daemon.errors import DrainingError, ExhaustedError, Reason
+
 from .transaction import Change
 
 if TYPE_CHECKING:

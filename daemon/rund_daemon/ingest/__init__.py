@@ -1,0 +1,1 @@
+"""Ingest: write streams, sequences, group commit and sealing."""

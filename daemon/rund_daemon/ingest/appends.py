@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..model import RequestKey, Uid
+from rund_daemon.model import RequestKey, Uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..errors import ExhaustedError, InvalidError, Reason, RundError
-from ..limits import Limits
-from ..segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
-from ..segments.schemas import check_schema
+from rund_daemon.errors import ExhaustedError, InvalidError, Reason, RundError
+from rund_daemon.limits import Limits
+from rund_daemon.segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
+from rund_daemon.segments.schemas import check_schema
+
 from .appends import Chunk
 
 EXAMPLE_ID = "example_id"
@@ -88,17 +89,13 @@ def read_batch(data: bytes, schema: WireSchema, limits: Limits, field: str) -> p
     return _decode(memoryview(data), message, schema.wire, limits, field)
 
 
-def read_stream(
-    data: bytes, limits: Limits, field: str
-) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
+def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
     """Decodes and validates an Arrow IPC stream: its schema, its batches and where they lie."""
     schema = read_schema(data, limits, field)
     view = memoryview(data)
     messages = [message for message in read_messages(view, field) if message.kind != SCHEMA]
     if any(message.kind != RECORD_BATCH for message in messages):
-        raise InvalidError(
-            field, "has messages other than a schema and record batches", reason=Reason.INVALID_ARROW
-        )
+        raise InvalidError(field, "has messages other than a schema and record batches", reason=Reason.INVALID_ARROW)
     return schema, [_decode(view, message, schema, limits, field) for message in messages], messages
 
 
@@ -106,7 +103,8 @@ def check_rows(batch: pa.RecordBatch, foreign: ForeignRows | None, field: str) -
     """Checks the columns that refer to the input table.
 
     Raises:
-        InvalidError: ROW_COUNT_MISMATCH without an `example_id`, EXAMPLE_ID_OUT_OF_RANGE if one is null or no row of the
+        InvalidError: ROW_COUNT_MISMATCH without an `example_id`, EXAMPLE_ID_OUT_OF_RANGE if one is null or no row of
+        the
             table, INVALID_COLUMN if it is not an integer.
     """
     if foreign is None or batch.num_rows == 0:
@@ -114,15 +112,13 @@ def check_rows(batch: pa.RecordBatch, foreign: ForeignRows | None, field: str) -
     if EXAMPLE_ID not in batch.schema.names:
         raise InvalidError(
             field,
-            f"the table refers to an input table, so each row needs a column {EXAMPLE_ID!r} (int64) with the 0-based row "
+            f"the table refers to an input table, so each row needs a column {EXAMPLE_ID!r} (int64): the 0-based row "
             "of that table",
             reason=Reason.ROW_COUNT_MISMATCH,
         )
     column = batch.column(EXAMPLE_ID)
     if not pa.types.is_integer(column.type):
-        raise InvalidError(
-            field, f"{EXAMPLE_ID!r} is {column.type}; send it as int64", reason=Reason.INVALID_COLUMN
-        )
+        raise InvalidError(field, f"{EXAMPLE_ID!r} is {column.type}; send it as int64", reason=Reason.INVALID_COLUMN)
     ends = pc.min_max(column)
     least, greatest = ends["min"].as_py(), ends["max"].as_py()
     if column.null_count or least < 0 or greatest >= foreign.row_count:
@@ -147,9 +143,7 @@ def make_chunk(
     yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data))
 
 
-def _decode(
-    data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str
-) -> pa.RecordBatch:
+def _decode(data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str) -> pa.RecordBatch:
     _check_size(message, limits, field)
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(data[message.begin : message.end]), schema)
@@ -176,6 +170,4 @@ def _check_size(message: Message, limits: Limits, field: str) -> None:
 
 
 def _invalid_arrow(field: str, error: Exception) -> InvalidError:
-    return InvalidError(
-        field, f"the data is not valid Arrow IPC: {str(error)[:300]}", reason=Reason.INVALID_ARROW
-    )
+    return InvalidError(field, f"the data is not valid Arrow IPC: {str(error)[:300]}", reason=Reason.INVALID_ARROW)

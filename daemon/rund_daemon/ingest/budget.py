@@ -7,7 +7,7 @@ from collections import deque
 
 
 class ByteBudget:
-    """Bytes that may be in flight. Whoever asks first is served first; a single giant passes when nothing else flies."""
+    """Bytes that may be in flight. First come, first served; a single giant passes when nothing else flies."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import InvalidError, Reason
-from ..model import Micros, Value, Values
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.model import Micros, Value, Values
 
 HISTORY_KEYS = ("step", "time", "rank")
 _INT64 = range(-(2**63), 2**63)
@@ -62,9 +62,7 @@ def batch_of_history(rows: Sequence[HistoryRow], field: str) -> pa.RecordBatch:
     """
     keys = sorted({key for row in rows for key in row.values})
     if taken := [key for key in keys if key in HISTORY_KEYS]:
-        raise InvalidError(
-            field, f"the key {taken[0]!r} is taken by rund; rename it", reason=Reason.INVALID_COLUMN
-        )
+        raise InvalidError(field, f"the key {taken[0]!r} is taken by rund; rename it", reason=Reason.INVALID_COLUMN)
     arrays: list[pa.Array[Any]] = [
         pa.array([row.step for row in rows], pa.int64()),
         pa.array([row.time for row in rows], pa.timestamp("us", tz="UTC")),
@@ -84,8 +82,7 @@ def _array(column: PlainColumn, field: str) -> pa.Array[Any]:
             reason=Reason.INVALID_COLUMN,
         )
     rows: list[Value] = [
-        list(column.values[begin : begin + column.width])
-        for begin in range(0, len(column.values), column.width)
+        list(column.values[begin : begin + column.width]) for begin in range(0, len(column.values), column.width)
     ]
     return pa.array(_masked(rows, column.null_rows, column.name, field), pa.list_(pa.float32(), column.width))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ..catalog import Catalog, shelves
-from ..model import Uid
-from ..segments.layout import Layout
-from ..segments.open_segment import cut_back_file
+from rund_daemon.catalog import Catalog, shelves
+from rund_daemon.model import Uid
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.open_segment import cut_back_file
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,10 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
             home = layout.trashed(run.uid) if run.delete_time else layout.run(run.project, run.name)
             segments += 1
             try:
-                removed = cut_back_file(
-                    layout.metrics_table(home, table.name) / segment.file_name, segment.length
-                )
+                removed = cut_back_file(layout.metrics_table(home, table.name) / segment.file_name, segment.length)
             except OSError as error:
                 damaged += 1
-                logger.error("segment_damaged", extra={"run": run.resource_name, "error": str(error)})
+                logger.warning("segment_damaged", extra={"run": run.resource_name, "error": str(error)})
                 continue
             cut += removed > 0
             cut_bytes += removed

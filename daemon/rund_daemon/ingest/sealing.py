@@ -1,8 +1,8 @@
 """Turns open segments that nobody writes to any more into sealed ones, in the background.
 
-A table's sealed segments always hold its first rows and its open ones the rest, so sealing takes all open ones of a table
-together: their rows go, in the order of their commits and with one schema, into one new file. The records are exchanged in
-one transaction; the old files are removed after it. If rows came meanwhile, nothing is exchanged.
+A table's sealed segments always hold its first rows and its open ones the rest, so sealing takes all open ones of a
+table together: their rows go, in the order of their commits and with one schema, into one new file. The records are
+exchanged in one transaction; the old files are removed after it. If rows came meanwhile, nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
-from ..catalog import Catalog, Change, Snapshot, keys, shelves
-from ..catalog.moves import add_move
-from ..errors import RundError
-from ..model import BatchRef, MetricsTable, Segment, TableMark, Uid
-from ..segments.heads import read_head, segment_head
-from ..segments.layout import Layout
-from ..segments.reader import SegmentReader
-from ..segments.schemas import unify
-from ..segments.seal import SealedFile, write_sealed
+from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import RundError
+from rund_daemon.model import BatchRef, MetricsTable, Segment, TableMark, Uid
+from rund_daemon.segments.heads import read_head, segment_head
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.reader import SegmentReader
+from rund_daemon.segments.schemas import unify
+from rund_daemon.segments.seal import SealedFile, write_sealed
+
 from .sink import SegmentSink
 
 logger = logging.getLogger(__name__)
@@ -119,11 +120,7 @@ class Sealer:
         uid = job.table.uid
         mark = change.get(shelves.MARKS, uid) or TableMark()
         run = change.get(shelves.RUNS, job.table.run_uid)
-        home = (
-            self._layout.metrics_table(self._layout.run(run.project, run.name), job.table.name)
-            if run
-            else None
-        )
+        home = self._layout.metrics_table(self._layout.run(run.project, run.name), job.table.name) if run else None
         if mark != job.mark or home != job.folder or (run and run.delete_time):
             return False
         self._sink.release(uid)

@@ -11,10 +11,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-from ..catalog import Change
-from ..errors import ExhaustedError, Reason, RundError
-from ..model import Micros, Revision, Uid
-from ..segments.layout import Layout
+from rund_daemon.catalog import Change
+from rund_daemon.errors import ExhaustedError, Reason, RundError
+from rund_daemon.model import Micros, Revision, Uid
+from rund_daemon.segments.layout import Layout
+
 from .appends import Append
 from .table_files import TableFiles
 

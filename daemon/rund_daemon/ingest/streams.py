@@ -1,7 +1,7 @@
 """Write streams: ordered batches of one writer into one metrics table, from their acceptance to their ack.
 
-Belongs to the event loop's thread. It checks and queues; the catalog's writer has the last word on sequences, because only
-it knows what is committed.
+Belongs to the event loop's thread. It checks and queues; the catalog's writer has the last word on sequences, because
+only it knows what is committed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from ..catalog import Catalog, keys, shelves
-from ..errors import ConflictError, InvalidError, Reason
-from ..limits import MIB, Limits
-from ..model import MetricsTable, RequestKey, Uid
-from ..segments.heads import read_head, segment_head
-from ..segments.schemas import unify
+from rund_daemon.catalog import Catalog, keys, shelves
+from rund_daemon.errors import ConflictError, InvalidError, Reason
+from rund_daemon.limits import MIB, Limits
+from rund_daemon.model import MetricsTable, RequestKey, Uid
+from rund_daemon.segments.heads import read_head, segment_head
+from rund_daemon.segments.schemas import unify
+
 from .appends import Append, Chunk
 from .batches import (
     INPUT_TABLE_ID,
@@ -139,9 +140,7 @@ class WriteStream:
         """Takes one record batch message of the schema that was set. Waits while too much is in flight."""
         schema = self._schema
         if schema is None:
-            raise InvalidError(
-                "batch.arrow_batch", "no schema was given; set open.arrow_schema, or send arrow_stream"
-            )
+            raise InvalidError("batch.arrow_batch", "no schema was given; set open.arrow_schema, or send arrow_stream")
         name = "batch.arrow_batch"
 
         def check() -> tuple[Chunk, ...]:
@@ -168,9 +167,7 @@ class WriteStream:
 
         await self._send(sequence, await _off_loop(len(data), check))
 
-    async def write_rows(
-        self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None
-    ) -> None:
+    async def write_rows(self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None) -> None:
         """Takes rows that the daemon has made into a batch itself."""
         wire = self._wire_schema(batch.schema)
         check_rows(batch, self.table.foreign, "batch.columns")

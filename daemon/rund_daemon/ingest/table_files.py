@@ -1,7 +1,7 @@
 """The writer's view of one metrics table: its mark, its open segments, its streams, and the plan of the present group.
 
-Belongs to the writer's thread. What the catalog holds is the truth; this is a copy that is thrown away (`close`) whenever
-it may no longer be so, and loaded again when the next batch comes.
+Belongs to the writer's thread. What the catalog holds is the truth; this is a copy that is thrown away (`close`)
+whenever it may no longer be so, and loaded again when the next batch comes.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..catalog import Change, Snapshot, keys, shelves
-from ..catalog.requests import find_request, keep_request
-from ..errors import NotFoundError, Reason, SequenceGapError, StateError
-from ..model import (
+from rund_daemon.catalog import Change, Snapshot, keys, shelves
+from rund_daemon.catalog.requests import find_request, keep_request
+from rund_daemon.errors import NotFoundError, Reason, SequenceGapError, StateError
+from rund_daemon.model import (
     BatchRef,
     KeptRequest,
     MetricsTable,
@@ -23,12 +23,13 @@ from ..model import (
     TableMark,
     Uid,
 )
-from ..segments.layout import Layout
-from ..segments.open_segment import OpenSegment
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.open_segment import OpenSegment
+
 from .appends import Append, Chunk
 
-# Writers with different columns write side by side, each schema into a segment of its own. Beyond this many the oldest is
-# closed: its schema begins a new segment when it comes again.
+# Writers with different columns write side by side, each schema into a segment of its own. Beyond this many the
+# oldest is closed: its schema begins a new segment when it comes again.
 MAX_OPEN_SCHEMAS = 8
 
 
@@ -80,8 +81,7 @@ class TableFiles:
 
     def _reopen(self, snapshot: Snapshot) -> None:
         records = [
-            snapshot.get(shelves.SEGMENTS, key)
-            for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
+            snapshot.get(shelves.SEGMENTS, key) for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
         ]
         # Of several with one schema only the newest is still appended to.
         newest = {record.arrow_schema: record for record in records if record is not None}
@@ -190,9 +190,7 @@ class TableFiles:
         entry = self._open.get(chunk.head) or self._create(chunk.head)
         offset = entry.file.append(chunk.data)
         segment, mark = entry.record, self._planned_mark
-        self._refs.append(
-            BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows)
-        )
+        self._refs.append(BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows))
         entry.record = replace(segment, length=entry.file.length, rows=segment.rows + chunk.rows)
         self._planned_mark = replace(
             mark,

@@ -1,7 +1,7 @@
 """Long-running jobs: begun by a request, followed and cancelled by name, remembered when they have ended.
 
-A job changes nothing until its last step, one transaction. So one that is cancelled, or cut short by a stop of the daemon,
-has failed cleanly: the next start says so.
+A job changes nothing until its last step, one transaction. So one that is cancelled, or cut short by a stop of the
+daemon, has failed cleanly: the next start says so.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import islice
 
-from ..catalog import Catalog, Change, shelves
-from ..catalog.requests import once
-from ..errors import DrainingError, NotFoundError, Reason, RundError
-from ..feed import Feed
-from ..identity import Clock, UidSource, parse_uid, uid_text
-from ..model import Micros, Operation, RequestKey, Uid
-from ..progress import Progress
+from rund_daemon.catalog import Catalog, Change, shelves
+from rund_daemon.catalog.requests import once
+from rund_daemon.errors import DrainingError, NotFoundError, Reason, RundError
+from rund_daemon.feed import Feed
+from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
+from rund_daemon.model import Micros, Operation, RequestKey, Uid
+from rund_daemon.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Reading: scans, filters, lists and watches."""

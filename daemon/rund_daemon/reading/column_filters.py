@@ -1,8 +1,8 @@
 """Filters over columns: which rows of a table a filter keeps, as an expression of Arrow's.
 
 The meaning is that of `filters`, with two differences that come of columns having types: what can't be
-compared is an error instead of false, and a float in a filter is rounded to the column's width first (0.1 finds
-0.1 in a float32 column). An integer or time column is compared exactly, also with fractions and beyond its
+compared is an error instead of false, and a float in a filter is rounded to the column's width first (0.1
+finds 0.1 in a float32 column). An integer or time column is compared exactly, also with fractions and beyond its
 range. A null compares false, so `NOT` keeps it. Fields of structs and values of maps are named with dots.
 """
 

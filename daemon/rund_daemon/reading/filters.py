@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import enum
-import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -181,7 +180,7 @@ def _equals(value: Found, literal: Literal) -> bool:
 
 
 def _same_number(a: int | float, b: int | float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))
+    return a == b or (a != a and b != b)  # noqa: PLR0124  # math.isnan fails on large integers
 
 
 def _has(value: Found, literal: Literal) -> bool:
@@ -235,13 +234,9 @@ def _check_comparison(comparison: Comparison, fields: Mapping[str, Field]) -> No
     if literal.null or (literal.anything and comparison.operator is Operator.HAS):
         return
     if field.kind is FieldKind.TIME and literal.time_ns is None:
-        raise filter_error(
-            f"{name} is a time; compare it with one such as 2026-11-30T12:00:00Z", literal.position
-        )
+        raise filter_error(f"{name} is a time; compare it with one such as 2026-11-30T12:00:00Z", literal.position)
     if field.kind is FieldKind.CHOICE and not _is_choice(comparison, field.choices):
-        raise filter_error(
-            f"{name} is one of {', '.join(field.choices)}; use = or != with them", literal.position
-        )
+        raise filter_error(f"{name} is one of {', '.join(field.choices)}; use = or != with them", literal.position)
 
 
 def _is_choice(comparison: Comparison, choices: tuple[str, ...]) -> bool:

@@ -91,9 +91,7 @@ def _term(scanner: Scanner, fields: Mapping[str, Field] | None) -> tuple[tuple[s
     start = scanner.position
     path = scanner.take_path()
     if not path:
-        raise scanner.error(
-            "a field is missing; write fields with commas, such as `create_time desc, run_name`"
-        )
+        raise scanner.error("a field is missing; write fields with commas, such as `create_time desc, run_name`")
     if fields is not None:
         _check(scanner, path, start, fields)
     scanner.skip_space()

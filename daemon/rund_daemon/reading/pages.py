@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 
-from ..errors import InvalidError, Reason
+from rund_daemon.errors import InvalidError, Reason
 
 DEFAULT_PAGE_SIZE = 50
 
@@ -52,6 +52,4 @@ def _fingerprint(query: object) -> str:
 
 
 def _invalid(message: str) -> InvalidError:
-    return InvalidError(
-        "page_token", f"the token {message}; begin with an empty one", reason=Reason.INVALID_PAGE_TOKEN
-    )
+    return InvalidError("page_token", f"the token {message}; begin with an empty one", reason=Reason.INVALID_PAGE_TOKEN)

@@ -9,10 +9,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import InvalidError, Reason
-from ..model import MetricsTable, Value, Values
-from ..segments.heads import read_head
-from ..segments.schemas import conform
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.model import MetricsTable, Value, Values
+from rund_daemon.segments.heads import read_head
+from rund_daemon.segments.schemas import conform
+
 from .filters import parse_filter, to_expression
 
 
@@ -67,7 +68,7 @@ class Projection:
         """Makes a stored batch what the reader wants; it may become none."""
         present = [field.name for field in self.read if field.name in batch.schema.names]
         read = conform(batch.select(present), self.read) if len(self.read) else batch.select([])
-        arrays = {name: column for name, column in zip(self.read.names, read.columns, strict=True)}
+        arrays = dict(zip(self.read.names, read.columns, strict=True))
         for name, value in self.constants.items():
             arrays[name] = pa.repeat(_constant(value), batch.num_rows)
         if self.predicate is None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from ..catalog import Catalog, Snapshot, keys, shelves
-from ..errors import InvalidError, Reason
-from ..identity import parse_uid, uid_text
-from ..model import Micros, Run, RunStatus, Uid, Value
-from ..catalog.lookup import RunDetails, details_of
+from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
+from rund_daemon.catalog.lookup import RunDetails, details_of
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.identity import parse_uid, uid_text
+from rund_daemon.model import Micros, Run, RunStatus, Uid, Value
+
 from .filters import RUN_FIELDS, Missing, Timestamp, check_fields, descend, matches, parse_filter
 from .order_by import OrderBy, parse_order_by, sort_key
 from .pages import check_page_size, make_token, read_token
@@ -59,14 +60,14 @@ class RunLists:
                 runs, following = _newest_first(snapshot, query, accept, position, size)
             else:
                 runs, following = _ordered(snapshot, query, accept, order, position, size)
-            found = tuple(
-                details_of(snapshot, run) if query.full else RunDetails(run, (), (), ()) for run in runs
-            )
+            found = tuple(details_of(snapshot, run) if query.full else RunDetails(run, (), (), ()) for run in runs)
         return RunPage(found, make_token(query, following) if following else "")
 
 
 def run_field(run: Run, path: tuple[str, ...]) -> Value | Timestamp | Missing:
-    """Gives the value that a path of a filter or an order names; at the empty path the texts that a word is looked for in.
+    """Gives the value that a path of a filter or an order names.
+
+    The empty path gives the texts in which a word alone is looked for.
 
     Raises:
         KeyError: runs have no such field.

@@ -1,7 +1,8 @@
 """Reads rows of a metrics table in the order of their commits, while writers go on.
 
-A read fixes the row it ends at when it begins, and takes a short snapshot for each piece that it sends: it never holds an
-LMDB reader while a slow client drinks. Rows keep their numbers when segments are sealed, so pieces fit together.
+A read fixes the row it ends at when it begins, and takes a short snapshot for each piece that it sends: it never
+holds an LMDB reader while a slow client drinks. Rows keep their numbers when segments are sealed, so pieces fit
+together.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..catalog import Catalog, Snapshot, keys, shelves
-from ..errors import InvalidError, Reason, StateError
-from ..feed import Feed
-from ..model import BatchRef, Segment, TableMark, Uid
-from ..catalog.lookup import TableState, table_by_uid
-from ..segments.layout import Layout
-from ..segments.reader import SegmentReader, StoredBatch
+from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
+from rund_daemon.catalog.lookup import TableState, table_by_uid
+from rund_daemon.errors import InvalidError, Reason, StateError
+from rund_daemon.feed import Feed
+from rund_daemon.model import BatchRef, Segment, TableMark, Uid
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.reader import SegmentReader, StoredBatch
+
 from .projection import Projection
 
 # What a piece holds at most: under the 4 MiB that gRPC clients accept unless told otherwise.
@@ -100,17 +102,13 @@ class MetricsReader:
     ) -> AsyncIterator[Piece]:
         loop = asyncio.get_running_loop()
         while begin < end:
-            piece_end, messages = await loop.run_in_executor(
-                None, self._read_piece, table, projection, begin, end
-            )
+            piece_end, messages = await loop.run_in_executor(None, self._read_piece, table, projection, begin, end)
             for number, message in enumerate(messages, 1):
                 whole = number == len(messages)
                 yield Piece(b"", message, piece_end if whole else begin, mark.rows)
             begin = piece_end
 
-    def _read_piece(
-        self, table: Uid, projection: Projection, begin: int, end: int
-    ) -> tuple[int, list[bytes]]:
+    def _read_piece(self, table: Uid, projection: Projection, begin: int, end: int) -> tuple[int, list[bytes]]:
         for attempt in range(_ATTEMPTS):
             stretch = self._stretch(table, begin, end)
             try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from ..errors import InvalidError
-from ..model import InputTable
-from ..segments.heads import read_head
-from ..tables import InputTables
+from rund_daemon.errors import InvalidError
+from rund_daemon.model import InputTable
+from rund_daemon.segments.heads import read_head
+from rund_daemon.tables import InputTables
+
 from .filters import parse_filter, to_expression
 from .projection import select
 from .scan import Piece, split

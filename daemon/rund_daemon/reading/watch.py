@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import islice
 
-from ..catalog import Catalog, keys, shelves
-from ..catalog.lookup import RunDetails, details_of
-from ..errors import InvalidError, RevisionGoneError
-from ..feed import RUNS_TOPIC, Feed
-from ..model import Event, EventType, Revision
+from rund_daemon.catalog import Catalog, keys, shelves
+from rund_daemon.catalog.lookup import RunDetails, details_of
+from rund_daemon.errors import InvalidError, RevisionGoneError
+from rund_daemon.feed import RUNS_TOPIC, Feed
+from rund_daemon.model import Event, EventType, Revision
 
 # Read from one snapshot at a time, so that a slow watcher never holds one.
 _BATCH = 256
@@ -27,7 +27,10 @@ class WatchQuery:
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """One change. `type` is None for a run as it was when the watch began; `details` is None once all of these are sent."""
+    """One change.
+
+    `type` is None for a run as it was when the watch began; `details` is None once all of these are sent.
+    """
 
     revision: Revision
     type: EventType | None
@@ -79,9 +82,7 @@ class RunWatch:
             ]
             runs = [run for uid in sorted(uids) if (run := snapshot.get(shelves.RUNS, uid))]
             revision = snapshot.revision
-            details = [
-                details_of(snapshot, run) if query.full else RunDetails(run, (), (), ()) for run in runs
-            ]
+            details = [details_of(snapshot, run) if query.full else RunDetails(run, (), (), ()) for run in runs]
         return [RunChange(detail.run.revision, None, detail) for detail in details], revision
 
     def _check(self, after: Revision) -> None:
@@ -89,18 +90,14 @@ class RunWatch:
             newest = snapshot.revision
             oldest = next(snapshot.scan(shelves.EVENTS), None)
         if not 0 <= after <= newest:
-            raise InvalidError(
-                "after_revision", f"{after} is not a revision of this root; the newest is {newest}"
-            )
+            raise InvalidError("after_revision", f"{after} is not a revision of this root; the newest is {newest}")
         first = oldest[1].revision if oldest else newest + 1
         if after + 1 < first:
             raise RevisionGoneError(first)
 
     def _after(self, query: WatchQuery, after: Revision) -> list[tuple[Event, RunDetails | None]]:
         with self._catalog.snapshot() as snapshot:
-            events = [
-                event for _, event in islice(snapshot.scan(shelves.EVENTS, start=keys.u64(after + 1)), _BATCH)
-            ]
+            events = [event for _, event in islice(snapshot.scan(shelves.EVENTS, start=keys.u64(after + 1)), _BATCH)]
             if events and events[0].revision != after + 1:
                 raise RevisionGoneError(events[0].revision)
             found: list[tuple[Event, RunDetails | None]] = []

@@ -10,18 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..catalog import Catalog, Change
-from ..catalog.requests import once
-from ..feed import RUNS_TOPIC, Feed
-from ..identity import Clock, UidSource
-from ..limits import Limits
-from ..model import Cause, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
-from ..names import MetricsTableName, RunName
-from ..segments.layout import Layout
-from . import changes, metrics_tables, trash
-from .changes import RunUpdate
-from .creation import Creation, NewRun, create_run
-from ..catalog.lookup import (
+from rund_daemon.catalog import Catalog, Change
+from rund_daemon.catalog.lookup import (
     RunDetails,
     TableState,
     details_of,
@@ -30,6 +20,17 @@ from ..catalog.lookup import (
     run_by_uid,
     table_by_uid,
 )
+from rund_daemon.catalog.requests import once
+from rund_daemon.feed import RUNS_TOPIC, Feed
+from rund_daemon.identity import Clock, UidSource
+from rund_daemon.limits import Limits
+from rund_daemon.model import Cause, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
+from rund_daemon.names import MetricsTableName, RunName
+from rund_daemon.segments.layout import Layout
+
+from . import changes, metrics_tables, trash
+from .changes import RunUpdate
+from .creation import Creation, NewRun, create_run
 from .metrics_tables import NewTable, Reference
 
 __all__ = [
@@ -106,7 +107,9 @@ class Runs:
         now = self._clock()
         return await self._change(
             request,
-            lambda change: changes.update_run(change, name, update, etag, now, self._layout, self._limits),
+            lambda change: changes.update_run(
+                change, name, update, etag, now=now, layout=self._layout, limits=self._limits
+            ),
         )
 
     async def delete(self, name: RunName, etag: str, request: RequestKey) -> Run:
@@ -189,9 +192,7 @@ class Runs:
         """Gives a metrics table, made now if the run has none of this name. Raises NotFoundError."""
         uid, now = self._new_uid(), self._clock()
         run_name = RunName(name.project, name.run)
-        return await self._submit(
-            lambda change: metrics_tables.ensure_table(change, run_name, name.table, uid, now)
-        )
+        return await self._submit(lambda change: metrics_tables.ensure_table(change, run_name, name.table, uid, now))
 
     async def seal_table(self, table: MetricsTable) -> TableState:
         """Lets a table take no more rows. Raises NotFoundError."""

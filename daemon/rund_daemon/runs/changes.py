@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..catalog import Change, keys, shelves
-from ..catalog.moves import add_move
-from ..errors import ConflictError, ExhaustedError, ExistsError, InvalidError, Reason
-from ..limits import Limits
-from ..model import (
-    Cause,
-    CauseKind,
-    EventType,
-    Micros,
-    Run,
-    RunEnd,
-    RunStatus,
-    Values,
-    Writer,
-)
-from ..names import RunName
-from ..segments.layout import Layout
+from rund_daemon.catalog import Change, keys, shelves
+from rund_daemon.catalog.lookup import INPUT, OUTPUT, find_run
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import ConflictError, ExhaustedError, ExistsError, InvalidError, Reason
+from rund_daemon.limits import Limits
+from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Values, Writer
+from rund_daemon.names import RunName
+from rund_daemon.segments.layout import Layout
+
 from .creation import merge_labels
-from ..catalog.lookup import INPUT, OUTPUT, find_run
 from .revisions import record_change
 
 
@@ -55,7 +46,7 @@ def check_etag(run: Run, etag: str) -> None:
 
 
 def update_run(
-    change: Change, name: RunName, update: RunUpdate, etag: str, now: Micros, layout: Layout, limits: Limits
+    change: Change, name: RunName, update: RunUpdate, etag: str, *, now: Micros, layout: Layout, limits: Limits
 ) -> Run:
     """Changes the fields given."""
     run = find_run(change, name)
@@ -105,9 +96,7 @@ def add_input_table(change: Change, name: RunName, url: str, now: Micros) -> Run
     run = find_run(change, name)
     if url in run.input_table_urls:
         return run
-    return record_change(
-        change, replace(run, input_table_urls=(*run.input_table_urls, url)), EventType.UPDATED, now
-    )
+    return record_change(change, replace(run, input_table_urls=(*run.input_table_urls, url)), EventType.UPDATED, now)
 
 
 def finish_run(

@@ -1,7 +1,7 @@
 """Deep copies of runs within a root: metadata, metrics tables and bulk data, in one stroke.
 
-The copy is built in trash, where nobody looks, and appears with one transaction; an overwritten run goes to trash in the
-same one. Sealed segments never change, so they are hard-linked; open ones are copied up to their committed mark.
+The copy is built in trash, where nobody looks, and appears with one transaction; an overwritten run goes to trash in
+the same one. Sealed segments never change, so they are hard-linked; open ones are copied up to their committed mark.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..catalog import Catalog, Change, keys, shelves
-from ..catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
-from ..catalog.moves import add_move
-from ..errors import InvalidError, Reason
-from ..feed import RUNS_TOPIC, Feed
-from ..identity import Clock, UidSource, uid_text
-from ..model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
-from ..names import RunName
-from ..progress import Progress
-from ..segments.layout import Layout, make_durable_folder, sync_folder
+from rund_daemon.catalog import Catalog, Change, keys, shelves
+from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.feed import RUNS_TOPIC, Feed
+from rund_daemon.identity import Clock, UidSource, uid_text
+from rund_daemon.model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
+from rund_daemon.names import RunName
+from rund_daemon.progress import Progress
+from rund_daemon.segments.layout import Layout, make_durable_folder, sync_folder
+
 from .creation import free_name, insert_run, take_name
 
 _BUFFER = 8 * 1024 * 1024
@@ -54,9 +55,7 @@ class _RunCopy:
 class RunCopies:
     """Copies runs."""
 
-    def __init__(
-        self, catalog: Catalog, layout: Layout, feed: Feed, clock: Clock, new_uid: UidSource
-    ) -> None:
+    def __init__(self, catalog: Catalog, layout: Layout, feed: Feed, clock: Clock, new_uid: UidSource) -> None:
         self._catalog = catalog
         self._layout = layout
         self._feed = feed
@@ -128,9 +127,7 @@ class RunCopies:
             if table.segments:
                 sync_folder(target)
 
-    def _publish(
-        self, change: Change, copy: _RunCopy, target: CopyTarget, staging: Path, uid: Uid, now: Micros
-    ) -> Run:
+    def _publish(self, change: Change, copy: _RunCopy, target: CopyTarget, staging: Path, uid: Uid, now: Micros) -> Run:
         source = copy.details.run
         wanted = target.name or free_name(change, target.project, source.name)
         name, _ = take_name(change, RunName(target.project, wanted), target.if_exists, now, self._layout)

@@ -5,23 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from ..catalog import Change, keys, shelves
-from ..catalog.moves import add_move
-from ..errors import ExhaustedError, ExistsError, InvalidError, Reason
-from ..limits import Limits
-from ..model import (
-    EventType,
-    IfExists,
-    Micros,
-    Run,
-    RunEnd,
-    RunStatus,
-    Uid,
-    Values,
-    Writer,
-)
-from ..names import RunName
-from ..segments.layout import Layout
+from rund_daemon.catalog import Change, keys, shelves
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import ExhaustedError, ExistsError, InvalidError, Reason
+from rund_daemon.limits import Limits
+from rund_daemon.model import EventType, IfExists, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
+from rund_daemon.names import RunName
+from rund_daemon.segments.layout import Layout
+
 from .revisions import record_change
 from .trash import move_to_trash
 
@@ -49,9 +40,7 @@ class Creation:
     created: bool
 
 
-def create_run(
-    change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits
-) -> Creation:
+def create_run(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits) -> Creation:
     """Creates a run, joins the launch's, or does what `if_exists` says.
 
     Raises:
@@ -75,7 +64,7 @@ def insert_run(change: Change, run: Run, now: Micros) -> Run:
 
 
 def free_name(change: Change, project: str, name: str) -> str:
-    """Gives the first free name of `name`, `name_0001`, `name_0002`, …"""
+    """Gives the first free name of `name`, `name_0001`, `name_0002` and so on."""
     candidate, number = name, 0
     while change.has(shelves.RUN_NAMES, keys.names(project, candidate)):
         number += 1
@@ -124,9 +113,7 @@ def merge_labels(old: dict[str, str], new: dict[str, str], limits: Limits) -> di
         )
     for key, value in labels.items():
         if not key or max(len(key.encode()), len(value.encode())) > 255:
-            raise InvalidError(
-                "run.labels", f"the label {key[:60]!r} is empty or longer than 255 bytes, key or value"
-            )
+            raise InvalidError("run.labels", f"the label {key[:60]!r} is empty or longer than 255 bytes, key or value")
     return labels
 
 
@@ -194,12 +181,87 @@ def _generated_name(uid: Uid) -> str:
     return f"{chance.choice(_ADJECTIVES)}-{chance.choice(_NOUNS)}-{chance.randrange(100, 1000)}"
 
 
-_ADJECTIVES = (
-    "amber bold brisk calm clear deft eager fair fleet gentle grand keen kind lucid mellow merry neat noble patient "
-    "plain quick quiet rapid ready serene sharp silent smooth solid steady still sunny swift tidy vivid warm wise"
-).split()
-_NOUNS = (
-    "alder aspen badger beech birch brook canyon cedar comet coral crane delta dune ember falcon fern finch fjord glacier "
-    "harbor heron island juniper lagoon larch lark maple meadow mesa otter pine plover raven reef ridge robin spruce "
-    "summit thistle tundra valley willow wren"
-).split()
+_ADJECTIVES = [
+    "amber",
+    "bold",
+    "brisk",
+    "calm",
+    "clear",
+    "deft",
+    "eager",
+    "fair",
+    "fleet",
+    "gentle",
+    "grand",
+    "keen",
+    "kind",
+    "lucid",
+    "mellow",
+    "merry",
+    "neat",
+    "noble",
+    "patient",
+    "plain",
+    "quick",
+    "quiet",
+    "rapid",
+    "ready",
+    "serene",
+    "sharp",
+    "silent",
+    "smooth",
+    "solid",
+    "steady",
+    "still",
+    "sunny",
+    "swift",
+    "tidy",
+    "vivid",
+    "warm",
+    "wise",
+]
+_NOUNS = [
+    "alder",
+    "aspen",
+    "badger",
+    "beech",
+    "birch",
+    "brook",
+    "canyon",
+    "cedar",
+    "comet",
+    "coral",
+    "crane",
+    "delta",
+    "dune",
+    "ember",
+    "falcon",
+    "fern",
+    "finch",
+    "fjord",
+    "glacier",
+    "harbor",
+    "heron",
+    "island",
+    "juniper",
+    "lagoon",
+    "larch",
+    "lark",
+    "maple",
+    "meadow",
+    "mesa",
+    "otter",
+    "pine",
+    "plover",
+    "raven",
+    "reef",
+    "ridge",
+    "robin",
+    "spruce",
+    "summit",
+    "thistle",
+    "tundra",
+    "valley",
+    "willow",
+    "wren",
+]

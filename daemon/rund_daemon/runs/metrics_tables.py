@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..catalog import Change, keys, shelves
-from ..errors import ExistsError, InvalidError, NotFoundError, Reason
-from ..model import (
+from rund_daemon.catalog import Change, keys, shelves
+from rund_daemon.catalog.lookup import TableState, find_run, tables_of, with_mark
+from rund_daemon.errors import ExistsError, InvalidError, NotFoundError, Reason
+from rund_daemon.model import (
     DEFAULT_STREAM_NAME,
     ColumnSchema,
     EventType,
@@ -17,9 +18,9 @@ from ..model import (
     Uid,
     Values,
 )
-from ..names import RunName
-from ..segments.heads import segment_head, read_head
-from ..catalog.lookup import TableState, find_run, tables_of, with_mark
+from rund_daemon.names import RunName
+from rund_daemon.segments.heads import read_head, segment_head
+
 from .revisions import record_change
 
 BASE_NAME = "metrics"
@@ -117,9 +118,7 @@ def register_own(change: Change, run_name: RunName, name: str, stream_name: str,
     number = change.get(shelves.TABLE_NAMES, keys.named(run.uid, name))
     table = None if number is None else change.get(shelves.TABLES, keys.numbered(run.uid, number))
     if table is None:
-        raise NotFoundError(
-            Reason.METRICS_TABLE_NOT_FOUND, f"run {run.name!r} has no metrics table 'metrics/{name}'"
-        )
+        raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, f"run {run.name!r} has no metrics table 'metrics/{name}'")
     return _set_stream_name(change, run, table, stream_name, now)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..catalog import Change, keys, shelves
-from ..model import Event, EventType, Micros, Run
+from rund_daemon.catalog import Change, keys, shelves
+from rund_daemon.model import Event, EventType, Micros, Run
 
 KEPT_EVENTS = 100_000
 """How many events are kept for watchers that come back."""

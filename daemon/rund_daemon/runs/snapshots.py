@@ -14,12 +14,12 @@ import threading
 from dataclasses import asdict
 from itertools import islice
 
-from ..catalog import Catalog, Change, shelves
-from ..feed import RUNS_TOPIC, Feed
-from ..identity import uid_text
-from ..model import Revision, Uid
-from ..segments.layout import RUN_SNAPSHOT, Layout, write_durable_file
-from ..catalog.lookup import RunDetails, TableState, details_of
+from rund_daemon.catalog import Catalog, Change, shelves
+from rund_daemon.catalog.lookup import RunDetails, TableState, details_of
+from rund_daemon.feed import RUNS_TOPIC, Feed
+from rund_daemon.identity import uid_text
+from rund_daemon.model import Revision, Uid
+from rund_daemon.segments.layout import RUN_SNAPSHOT, Layout, write_durable_file
 
 logger = logging.getLogger(__name__)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from ..access import FileAccess
-from ..catalog import Catalog
-from ..catalog.lookup import find_table
-from ..errors import NotFoundError, Reason
-from ..names import RunName, check_name, parse_metrics_table
-from ..segments.layout import Layout
-from ..segments.registered import probe
-from ..urls import metrics_table_of_url
+from rund_daemon.access import FileAccess
+from rund_daemon.catalog import Catalog
+from rund_daemon.catalog.lookup import find_table
+from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.names import RunName, check_name, parse_metrics_table
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.registered import probe
+from rund_daemon.urls import metrics_table_of_url
+
 from . import StreamNames
 from .metrics_tables import Reference
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..catalog import Change, keys, shelves
-from ..catalog.moves import add_move
-from ..errors import ExistsError, NotFoundError, Reason
-from ..model import EventType, Micros, Run, Uid
-from ..names import RunName
-from ..segments.layout import Layout
-from ..catalog.lookup import find_trashed
+from rund_daemon.catalog import Change, keys, shelves
+from rund_daemon.catalog.lookup import find_trashed
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import ExistsError, NotFoundError, Reason
+from rund_daemon.model import EventType, Micros, Run, Uid
+from rund_daemon.names import RunName
+from rund_daemon.segments.layout import Layout
+
 from .revisions import record_change
 
 KEPT_MICROS = 30 * 24 * 3600 * 1_000_000
@@ -36,9 +37,7 @@ def restore(change: Change, name: RunName, uid: Uid | None, now: Micros, layout:
     """
     run = change.get(shelves.RUNS, uid) if uid else find_trashed(change, name)
     if run is None or not run.delete_time or RunName(run.project, run.name) != name:
-        raise NotFoundError(
-            Reason.RUN_NOT_FOUND, f"there is no run {name.run!r} of project {name.project!r} in trash"
-        )
+        raise NotFoundError(Reason.RUN_NOT_FOUND, f"there is no run {name.run!r} of project {name.project!r} in trash")
     if change.has(shelves.RUN_NAMES, keys.names(*name)):
         raise ExistsError(
             Reason.RUN_EXISTS,
@@ -49,6 +48,4 @@ def restore(change: Change, name: RunName, uid: Uid | None, now: Micros, layout:
     change.put(shelves.RUN_NAMES, keys.names(*name), run.uid)
     folder = layout.relative(layout.run(run.project, run.name))
     add_move(change, layout.relative(layout.trashed(run.uid)), folder)
-    return record_change(
-        change, replace(run, delete_time=Micros(0), expire_time=Micros(0)), EventType.CREATED, now
-    )
+    return record_change(change, replace(run, delete_time=Micros(0), expire_time=Micros(0)), EventType.CREATED, now)

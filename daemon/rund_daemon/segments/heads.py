@@ -1,7 +1,7 @@
 """The schema message that a segment begins with, and what it says of its columns.
 
-What a column means goes into the Arrow field metadata as JSON, so that a copied file explains itself: `rund:column` holds
-the column's schema, and `rund:input_tables` on the column `input_table_id` maps its values to the tables' URLs.
+What a column means goes into the Arrow field metadata as JSON, so that a copied file explains itself: `rund:column`
+holds the column's schema, and `rund:input_tables` on the column `input_table_id` maps its values to the tables' URLs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..model import ColumnRole, ColumnSchema
+from rund_daemon.model import ColumnRole, ColumnSchema
 
 COLUMN_KEY = b"rund:column"
 INPUT_TABLES_KEY = b"rund:input_tables"
@@ -32,9 +32,7 @@ def describe_columns(schema: pa.Schema, columns: Sequence[ColumnSchema]) -> tupl
     return tuple(known.get(field.name) or ColumnSchema(field.name, _role(field)) for field in schema)
 
 
-def segment_head(
-    schema: pa.Schema, columns: Sequence[ColumnSchema], input_tables: Mapping[int, str]
-) -> bytes:
+def segment_head(schema: pa.Schema, columns: Sequence[ColumnSchema], input_tables: Mapping[int, str]) -> bytes:
     """Makes the schema message of a segment.
 
     Args:
@@ -44,8 +42,7 @@ def segment_head(
     """
     described = describe_columns(schema, columns)
     fields = [
-        field.with_metadata(_metadata(column, input_tables))
-        for field, column in zip(schema, described, strict=True)
+        field.with_metadata(_metadata(column, input_tables)) for field, column in zip(schema, described, strict=True)
     ]
     return pa.schema(fields).serialize().to_pybytes()
 
@@ -66,7 +63,9 @@ def _role(field: pa.Field[Any]) -> ColumnRole:
 def _metadata(column: ColumnSchema, input_tables: Mapping[int, str]) -> dict[bytes | str, bytes | str]:
     defaults = asdict(ColumnSchema(column.name))
     said = {key: value for key, value in asdict(column).items() if value != defaults[key]}
-    metadata: dict[bytes | str, bytes | str] = {COLUMN_KEY: json.dumps(said, ensure_ascii=False).encode()} if said else {}
+    metadata: dict[bytes | str, bytes | str] = (
+        {COLUMN_KEY: json.dumps(said, ensure_ascii=False).encode()} if said else {}
+    )
     if column.role is ColumnRole.INPUT_TABLE_ID and input_tables:
         metadata[INPUT_TABLES_KEY] = json.dumps(input_tables, ensure_ascii=False).encode()
     return metadata

@@ -1,8 +1,8 @@
 """Arrow IPC messages as bytes: where one ends, what kind it is, and whether its body is compressed.
 
-pyarrow can tell neither a message's length in a buffer nor whether its body is compressed before it has decompressed it,
-and 4.4 kB of zstd can become 128 MiB. So the few fields needed are read from the flatbuffer here, with every offset
-checked. Format: https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format
+pyarrow can tell neither a message's length in a buffer nor whether its body is compressed before it has decompressed
+it, and 4.4 kB of zstd can become 128 MiB. So the few fields needed are read from the flatbuffer here, with every
+offset checked. Format: https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import InvalidError, Reason
+from rund_daemon.errors import InvalidError, Reason
 
 CONTINUATION = 0xFFFFFFFF
 END_OF_STREAM = struct.pack("<II", CONTINUATION, 0)

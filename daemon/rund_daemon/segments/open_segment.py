@@ -1,7 +1,7 @@
 """An open segment: an Arrow IPC stream file that grows at its end.
 
-Only the writer's thread touches one. What lies beyond the committed mark is nobody's: a failed group is cut off again, and
-never anything below the mark, because a reader may have it mapped.
+Only the writer's thread touches one. What lies beyond the committed mark is nobody's: a failed group is cut off
+again, and never anything below the mark, because a reader may have it mapped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OpenSegment:
 
     @classmethod
     def create(cls, path: Path, head: bytes) -> OpenSegment:
-        """Makes a segment that begins with a schema message. A file of that name that no commit knows is overwritten."""
+        """Makes a segment that begins with a schema message; overwrites a file that no commit knows."""
         make_durable_folder(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         segment = cls(os.open(path, flags, 0o644), path, 0)

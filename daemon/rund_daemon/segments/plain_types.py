@@ -101,9 +101,7 @@ def _cast(array: pa.Array[Any], target: pa.DataType) -> pa.Array[Any]:
 
 
 def _plain_column(field: pa.Field[Any]) -> pa.Field[Any]:
-    metadata = {
-        key: value for key, value in (field.metadata or {}).items() if key.startswith(_METADATA_PREFIX)
-    }
+    metadata = {key: value for key, value in (field.metadata or {}).items() if key.startswith(_METADATA_PREFIX)}
     return pa.field(field.name, plain_type(field.type), metadata=metadata or None)
 
 

@@ -1,6 +1,7 @@
 """Reads committed batches of segments. Every batch is checked against its checksum: zeros are a valid batch to Arrow.
 
-Files are read, not mapped: a read costs a copy, and no cut, no network mount and no bad disk can kill the daemon with it.
+Files are read, not mapped: a read costs a copy, and no cut, no network mount and no bad disk can kill the daemon with
+it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from ..errors import CorruptError
-from ..model import BatchRef, Segment
+from rund_daemon.errors import CorruptError
+from rund_daemon.model import BatchRef, Segment
+
 from .heads import read_head
 
 # Neighbours are read together up to this much: small batches would cost a system call each.
@@ -84,7 +86,7 @@ class SegmentReader:
             more = os.pread(self._descriptors[segment.number], length - len(data), offset + len(data))
             if not more:
                 raise CorruptError(
-                    f"segment {segment.file_name} ends at {offset + len(data)}, and {segment.length} bytes of it are committed"
+                    f"segment {segment.file_name} ends at {offset + len(data)}, and {segment.length} bytes are committed"
                 )
             data += more
         return memoryview(data)

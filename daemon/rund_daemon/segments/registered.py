@@ -141,9 +141,7 @@ def scan(  # noqa: PLR0917  # the order in which ReadTableRequest has them
     return _select(batches, names, row_filter)
 
 
-def _read(
-    files: Sequence[Path], reader: FileReader, schema: pa.Schema, window: RowWindow
-) -> Iterator[pa.RecordBatch]:
+def _read(files: Sequence[Path], reader: FileReader, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     for path in files:
         if window.done:
             return

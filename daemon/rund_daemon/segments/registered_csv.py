@@ -68,9 +68,7 @@ def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.R
         first, count = window.take(batch.num_rows)
         if count:
             texts = batch.slice(first, count)
-            columns = [
-                _parse(column, field.type) for column, field in zip(texts.columns, present, strict=False)
-            ]
+            columns = [_parse(column, field.type) for column, field in zip(texts.columns, present, strict=False)]
             yield batch_of(columns, present, count)
         if window.done:
             return

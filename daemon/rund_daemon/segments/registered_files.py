@@ -70,9 +70,7 @@ def find_files(path: Path) -> TableFiles:
             return _find_in_folder(path)
         table_format = _detect(path) if stat.S_ISREG(mode) else None
         if table_format is None:
-            raise invalid_table(
-                path, "is not a Parquet, Arrow or CSV (`.csv`) file, nor a folder of such files"
-            )
+            raise invalid_table(path, "is not a Parquet, Arrow or CSV (`.csv`) file, nor a folder of such files")
         return TableFiles(table_format, (_data_file(path),))
     except FileNotFoundError as error:
         raise missing_table(path) from error

@@ -61,9 +61,7 @@ def _read_group(file: Any, number: int, names: list[str], window: RowWindow) -> 
 
 def _rows_of_a_batch(group: Any, names: frozenset[str]) -> int:
     columns = (group.column(index) for index in range(group.num_columns))
-    sizes = [
-        column.total_uncompressed_size for column in columns if _is_part_of(column.path_in_schema, names)
-    ]
+    sizes = [column.total_uncompressed_size for column in columns if _is_part_of(column.path_in_schema, names)]
     rows: int = _BATCH_BYTES * group.num_rows // max(sum(sizes), 1)
     return max(1, min(_BATCH_ROWS, rows))
 

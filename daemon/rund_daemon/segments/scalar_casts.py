@@ -56,8 +56,7 @@ def _print_each(array: Array, show: Any) -> Array:
 
 
 def _print_seconds(ticks: int, digits: int) -> str:
-    seconds = decimal.Decimal(ticks).scaleb(-digits)
-    return f"{seconds.normalize() if seconds else 0:f}s"
+    return f"{decimal.Decimal(ticks).scaleb(-digits).normalize():f}s"
 
 
 def _as_finer(array: Array, target: Any) -> Array:

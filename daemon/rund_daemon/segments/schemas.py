@@ -108,8 +108,7 @@ def _promote_checked(name: str) -> ScalarCast:
     def cast(array: Array, target: Any) -> Array:
         if unify_types(array.type, target) != target:
             raise _invalid(
-                f"column {name!r} has type {_show(target)} and can't take {_show(array.type)}; "
-                "give it another name",
+                f"column {name!r} has type {_show(target)} and can't take {_show(array.type)}; give it another name",
                 name,
             )
         return promote(array, target)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from ..model import BatchRef
+from rund_daemon.model import BatchRef
+
 from .heads import read_head
 from .layout import make_durable_folder, sync_folder
 from .messages import RECORD_BATCH, read_messages
@@ -35,9 +36,7 @@ class SealedFile:
     batches: tuple[BatchRef, ...]
 
 
-def write_sealed(
-    path: Path, head: bytes, batches: Iterable[pa.RecordBatch], number: int, first_row: int
-) -> SealedFile:
+def write_sealed(path: Path, head: bytes, batches: Iterable[pa.RecordBatch], number: int, first_row: int) -> SealedFile:
     """Writes a sealed segment, durable and whole when it has its name.
 
     Args:
@@ -84,17 +83,20 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _refs(path: Path, number: int, first_row: int) -> Iterator[BatchRef]:
     """Finds the batches of a file that was just written: behind its magic it is a stream."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        with memoryview(mapped) as whole, whole[_MAGIC_BYTES:] as stream:
-            for message in read_messages(stream, str(path)):
-                if message.kind != RECORD_BATCH:
-                    continue
-                with stream[message.begin : message.end] as data:
-                    checksum = xxhash.xxh3_64_intdigest(data)
-                length = message.end - message.begin
-                offset = _MAGIC_BYTES + message.begin
-                yield BatchRef(number, offset, length, message.rows, checksum, first_row)
-                first_row += message.rows
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as whole,
+        whole[_MAGIC_BYTES:] as stream,
+    ):
+        for message in read_messages(stream, str(path)):
+            if message.kind != RECORD_BATCH:
+                continue
+            with stream[message.begin : message.end] as data:
+                checksum = xxhash.xxh3_64_intdigest(data)
+            length, offset = message.end - message.begin, _MAGIC_BYTES + message.begin
+            yield BatchRef(number, offset, length, message.rows, checksum, first_row)
+            first_row += message.rows
 
 
 def _sync(path: Path) -> int:

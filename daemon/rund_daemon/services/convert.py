@@ -6,13 +6,14 @@ from typing import Any
 
 from rund_pb.v1 import run_pb2, value_pb2
 
-from ..catalog.lookup import RunDetails
-from ..errors import ExhaustedError, InvalidError, Reason
-from ..identity import parse_uid, uid_text
-from ..limits import Limits
-from ..model import Cause, CauseKind, IfExists, Micros, Run, RunEnd, RunStatus, Values, Writer
-from ..segments.layout import Layout
-from ..values import fill_map, fill_maps, read_map
+from rund_daemon.catalog.lookup import RunDetails
+from rund_daemon.errors import ExhaustedError, InvalidError, Reason
+from rund_daemon.identity import parse_uid, uid_text
+from rund_daemon.limits import Limits
+from rund_daemon.model import Cause, CauseKind, IfExists, Micros, Run, RunEnd, RunStatus, Values, Writer
+from rund_daemon.segments.layout import Layout
+from rund_daemon.values import fill_map, fill_maps, read_map
+
 from .convert_tables import metrics_table_to_pb
 from .convert_times import time_from_pb, time_to_pb
 
@@ -49,9 +50,7 @@ def cause_to_pb(cause: Cause | None) -> run_pb2.Cause | None:
 
 def cause_from_pb(message: run_pb2.Cause, field: str) -> Cause:
     """A cause."""
-    kind: CauseKind | None = _enum_from_pb(
-        run_pb2.Cause.Kind, message.kind, "KIND_", CauseKind, f"{field}.kind"
-    )
+    kind: CauseKind | None = _enum_from_pb(run_pb2.Cause.Kind, message.kind, "KIND_", CauseKind, f"{field}.kind")
     return Cause(
         kind or CauseKind.UNSPECIFIED,
         message.message[:10_000],

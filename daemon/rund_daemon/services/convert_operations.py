@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rund_pb.v1 import operation_pb2, run_pb2
 
-from ..errors import Reason, RundError
-from ..identity import uid_text
-from ..model import Operation
+from rund_daemon.errors import Reason, RundError
+from rund_daemon.identity import uid_text
+from rund_daemon.model import Operation
+
 from .convert_times import time_to_pb
 from .status import status_of
 

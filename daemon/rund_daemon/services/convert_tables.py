@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-
 from rund_pb.v1 import metrics_pb2, table_pb2
 
-from ..catalog.lookup import TableState
-from ..errors import InvalidError, Reason
-from ..identity import uid_text
-from ..ingest.plain_columns import PlainColumn
-from ..model import ColumnRole, ColumnSchema, InputTable, Run
-from ..segments.heads import describe_columns, read_head
-from ..values import fill_map
+from rund_daemon.catalog.lookup import TableState
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.identity import uid_text
+from rund_daemon.ingest.plain_columns import PlainColumn
+from rund_daemon.model import ColumnRole, ColumnSchema, InputTable, Run
+from rund_daemon.segments.heads import describe_columns, read_head
+from rund_daemon.values import fill_map
+
 from .convert_times import time_to_pb
 
 _PLAIN_TYPES: Mapping[str, pa.DataType] = {
@@ -102,9 +102,7 @@ def plain_column_from_pb(message: metrics_pb2.ColumnBatch.Column, field: str) ->
     values = getattr(message, kind)
     width = message.vectors.width if kind == "vectors" else 0
     if kind == "vectors" and not width:
-        raise InvalidError(
-            field, f"column {message.name[:60]!r} has vectors of width 0", reason=Reason.INVALID_COLUMN
-        )
+        raise InvalidError(field, f"column {message.name[:60]!r} has vectors of width 0", reason=Reason.INVALID_COLUMN)
     return PlainColumn(message.name, _PLAIN_TYPES[kind], values.values, width, message.null_rows)
 
 
@@ -122,9 +120,7 @@ def _column_from_pb(message: metrics_pb2.ColumnSchema, field: str) -> ColumnSche
     try:
         role = ColumnRole(metrics_pb2.ColumnRole.Name(message.role).removeprefix("COLUMN_ROLE_"))
     except ValueError:
-        raise InvalidError(
-            f"{field}.role", f"{message.role} is no ColumnRole", reason=Reason.INVALID_COLUMN
-        ) from None
+        raise InvalidError(f"{field}.role", f"{message.role} is no ColumnRole", reason=Reason.INVALID_COLUMN) from None
     return ColumnSchema(
         message.name,
         role,

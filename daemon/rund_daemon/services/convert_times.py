@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ..model import Micros
+from rund_daemon.model import Micros
 
 
 def time_to_pb(time: Micros) -> Timestamp | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rund_pb.v1 import run_service_pb2 as pb
 
-from ..errors import InvalidError, NotImplementedYetError
-from ..model import IfExists
-from ..names import RunName, check_name, check_project
-from ..runs.copying import CopyTarget
-from ..segments.layout import Layout
-from ..urls import local_path, run_name_of_url
+from rund_daemon.errors import InvalidError, NotImplementedYetError
+from rund_daemon.model import IfExists
+from rund_daemon.names import RunName, check_name, check_project
+from rund_daemon.runs.copying import CopyTarget
+from rund_daemon.segments.layout import Layout
+from rund_daemon.urls import local_path, run_name_of_url
+
 from .convert import if_exists_from_pb
 
 

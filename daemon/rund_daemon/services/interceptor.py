@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import grpc
 from grpc import aio
 
-from ..authorization import Authorizer, Grant
+from rund_daemon.authorization import Authorizer, Grant
+
 from .requests import project_of
 from .status import CODES, DETAILS_KEY, domain_error, status_of
 
@@ -71,9 +72,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
     def _admit(self, request: Any, context: Context, method: str, streaming: bool) -> Any:
         """Checks the caller; of a stream, its first message too once it comes."""
-        metadata = {
-            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-        }
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         grant = self._authorizer.grant(context.peer(), metadata.get("authorization", ""))
         grant.check_method(method.rpartition("/")[2])
         if streaming:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pyarrow as pa
-
 from rund_pb.v1 import metrics_service_pb2 as pb
 from rund_pb.v1 import metrics_service_pb2_grpc
 
-from ..errors import ExhaustedError, InvalidError, Reason
-from ..identity import Clock
-from ..ingest.batches import read_schema, stored_schema
-from ..ingest.plain_columns import HistoryRow, batch_of_history
-from ..ingest.streams import Ingest
-from ..limits import Limits
-from ..model import DEFAULT_STREAM_NAME, HISTORY_TABLE
-from ..names import MetricsTableName, RunName, check_name, parse_metrics_table, parse_run
-from ..reading.pages import check_page_size, make_token, read_token
-from ..reading.scan import MetricsReader, ScanRequest
-from ..runs import NewTable, Runs
-from ..runs.metrics_tables import BASE_NAME
-from ..tables import InputTables
+from rund_daemon.errors import ExhaustedError, InvalidError, Reason
+from rund_daemon.identity import Clock
+from rund_daemon.ingest.batches import read_schema, stored_schema
+from rund_daemon.ingest.plain_columns import HistoryRow, batch_of_history
+from rund_daemon.ingest.streams import Ingest
+from rund_daemon.limits import Limits
+from rund_daemon.model import DEFAULT_STREAM_NAME, HISTORY_TABLE
+from rund_daemon.names import MetricsTableName, RunName, check_name, parse_metrics_table, parse_run
+from rund_daemon.reading.pages import check_page_size, make_token, read_token
+from rund_daemon.reading.scan import MetricsReader, ScanRequest
+from rund_daemon.runs import NewTable, Runs
+from rund_daemon.runs.metrics_tables import BASE_NAME
+from rund_daemon.tables import InputTables
+
 from .convert import values_from_pb
 from .convert_tables import columns_from_pb, metrics_table_to_pb
 from .convert_times import time_from_pb
@@ -115,9 +115,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
             next_page_token="" if following is None else make_token(request.parent, str(following)),
         )
 
-    async def GetMetricsTable(
-        self, request: pb.GetMetricsTableRequest, context: Context
-    ) -> pb.GetMetricsTableResponse:
+    async def GetMetricsTable(self, request: pb.GetMetricsTableRequest, context: Context) -> pb.GetMetricsTableResponse:
         """Gives a table without its rows."""
         name = parse_metrics_table(request.name, "name")
         run = self._runs.get(RunName(name.project, name.run)).run

@@ -5,14 +5,15 @@ from __future__ import annotations
 from rund_pb.v1 import operation_pb2, operation_service_pb2_grpc
 from rund_pb.v1 import operation_service_pb2 as pb
 
-from ..errors import InvalidError, NotFoundError
-from ..identity import parse_uid
-from ..limits import Limits
-from ..model import Operation, Uid
-from ..operations import Operations
-from ..reading.pages import check_page_size, make_token, read_token
-from ..runs import Runs
-from ..segments.layout import Layout
+from rund_daemon.errors import InvalidError, NotFoundError
+from rund_daemon.identity import parse_uid
+from rund_daemon.limits import Limits
+from rund_daemon.model import Operation, Uid
+from rund_daemon.operations import Operations
+from rund_daemon.reading.pages import check_page_size, make_token, read_token
+from rund_daemon.runs import Runs
+from rund_daemon.segments.layout import Layout
+
 from .convert import run_to_pb
 from .convert_operations import operation_to_pb
 from .interceptor import Context
@@ -31,15 +32,11 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         self._layout = layout
         self._limits = limits
 
-    async def GetOperation(
-        self, request: pb.GetOperationRequest, context: Context
-    ) -> pb.GetOperationResponse:
+    async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.GetOperationResponse:
         """Gives an operation."""
         return pb.GetOperationResponse(operation=self._message(self._operations.get(_uid(request.name))))
 
-    async def ListOperations(
-        self, request: pb.ListOperationsRequest, context: Context
-    ) -> pb.ListOperationsResponse:
+    async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """Gives a page of operations."""
         size = check_page_size(request.page_size, self._limits.max_page_size)
         found, following = self._operations.page(size, read_token(request.page_token, _QUERY))
@@ -48,16 +45,12 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             next_page_token=make_token(_QUERY, following) if following else "",
         )
 
-    async def CancelOperation(
-        self, request: pb.CancelOperationRequest, context: Context
-    ) -> pb.CancelOperationResponse:
+    async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> pb.CancelOperationResponse:
         """Asks an operation to end."""
         operation = await self._operations.cancel(_uid(request.name))
         return pb.CancelOperationResponse(operation=self._message(operation))
 
-    async def WaitOperation(
-        self, request: pb.WaitOperationRequest, context: Context
-    ) -> pb.WaitOperationResponse:
+    async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.WaitOperationResponse:
         """Waits for the end of an operation, for a bounded time."""
         seconds = _DEFAULT_WAIT_SECONDS
         if request.HasField("timeout"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rund_pb.v1 import reduction_service_pb2 as pb
 from rund_pb.v1 import reduction_service_pb2_grpc
 
-from ..errors import NotImplementedYetError
+from rund_daemon.errors import NotImplementedYetError
+
 from .interceptor import Context
 
 
@@ -28,9 +29,7 @@ class ReductionServicer(reduction_service_pb2_grpc.ReductionServiceServicer):
         """Not in this release."""
         raise _refusal()
 
-    async def ListReducers(
-        self, request: pb.ListReducersRequest, context: Context
-    ) -> pb.ListReducersResponse:
+    async def ListReducers(self, request: pb.ListReducersRequest, context: Context) -> pb.ListReducersResponse:
         """Not in this release."""
         raise _refusal()
 

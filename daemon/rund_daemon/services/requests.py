@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from ..errors import InvalidError
-from ..model import RequestKey
+from rund_daemon.errors import InvalidError
+from rund_daemon.model import RequestKey
 
 # Fields that hold a resource name, in any request; the first that is set says which project it is about.
 _NAME_FIELDS = ("name", "parent", "run", "metrics_table", "reducer")

@@ -7,26 +7,26 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from google.protobuf.field_mask_pb2 import FieldMask
-
 from rund_pb.v1 import run_pb2, run_service_pb2_grpc
 from rund_pb.v1 import run_service_pb2 as pb
 
-from ..catalog.lookup import INPUT, OUTPUT, RunDetails
-from ..errors import InvalidError, Reason
-from ..identity import parse_uid
-from ..ingest.sealing import Sealer
-from ..limits import Limits
-from ..model import EventType, IfExists, Revision, Run, RunStatus
-from ..names import RunName, check_name, parse_project, parse_run
-from ..operations import Operations
-from ..reading.run_lists import ListQuery, RunLists
-from ..reading.watch import RunChange, RunWatch, WatchQuery
-from ..runs import NewRun, Runs, RunUpdate
-from ..runs.copying import RunCopies
-from ..runs.tables_by_url import TablesByUrl
-from ..segments.layout import Layout, make_durable_folder
-from ..tables import InputTables
-from ..urls import run_name_of_url
+from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails
+from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.identity import parse_uid
+from rund_daemon.ingest.sealing import Sealer
+from rund_daemon.limits import Limits
+from rund_daemon.model import EventType, IfExists, Revision, Run, RunStatus
+from rund_daemon.names import RunName, check_name, parse_project, parse_run
+from rund_daemon.operations import Operations
+from rund_daemon.reading.run_lists import ListQuery, RunLists
+from rund_daemon.reading.watch import RunChange, RunWatch, WatchQuery
+from rund_daemon.runs import NewRun, Runs, RunUpdate
+from rund_daemon.runs.copying import RunCopies
+from rund_daemon.runs.tables_by_url import TablesByUrl
+from rund_daemon.segments.layout import Layout, make_durable_folder
+from rund_daemon.tables import InputTables
+from rund_daemon.urls import run_name_of_url
+
 from .convert import (
     bare,
     cause_from_pb,
@@ -157,47 +157,35 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         )
         return pb.CopyRunResponse(operation=operation_to_pb(operation, None))
 
-    async def AddInputTable(
-        self, request: pb.AddInputTableRequest, context: Context
-    ) -> pb.AddInputTableResponse:
+    async def AddInputTable(self, request: pb.AddInputTableRequest, context: Context) -> pb.AddInputTableResponse:
         """Adds an input table's URL to the inputs."""
         name = parse_run(request.run, "run")
         table = await self._tables.resolve(request.table, "table")
-        run = await self._runs.add_input_table(
-            name, self._tables.url_of(table), request_key(request, "AddInputTable")
-        )
+        run = await self._runs.add_input_table(name, self._tables.url_of(table), request_key(request, "AddInputTable"))
         return pb.AddInputTableResponse(run=self._full(run))
 
-    async def AddInputValue(
-        self, request: pb.AddInputValueRequest, context: Context
-    ) -> pb.AddInputValueResponse:
+    async def AddInputValue(self, request: pb.AddInputValueRequest, context: Context) -> pb.AddInputValueResponse:
         """Appends an input."""
         value = values_from_pb(request.value, "value", self._limits)
         key = request_key(request, "AddInputValue")
         run = await self._runs.add_value(parse_run(request.run, "run"), INPUT, value, key)
         return pb.AddInputValueResponse(run=self._basic(run))
 
-    async def AddOutputValue(
-        self, request: pb.AddOutputValueRequest, context: Context
-    ) -> pb.AddOutputValueResponse:
+    async def AddOutputValue(self, request: pb.AddOutputValueRequest, context: Context) -> pb.AddOutputValueResponse:
         """Appends an output."""
         value = values_from_pb(request.value, "value", self._limits)
         key = request_key(request, "AddOutputValue")
         run = await self._runs.add_value(parse_run(request.run, "run"), OUTPUT, value, key)
         return pb.AddOutputValueResponse(run=self._basic(run))
 
-    async def SetParameters(
-        self, request: pb.SetParametersRequest, context: Context
-    ) -> pb.SetParametersResponse:
+    async def SetParameters(self, request: pb.SetParametersRequest, context: Context) -> pb.SetParametersResponse:
         """Merges parameters."""
         parameters = values_from_pb(request.parameters, "parameters", self._limits)
         key = request_key(request, "SetParameters")
         run = await self._runs.set_parameters(parse_run(request.run, "run"), parameters, key)
         return pb.SetParametersResponse(run=self._basic(run))
 
-    async def UpdateMetrics(
-        self, request: pb.UpdateMetricsRequest, context: Context
-    ) -> pb.UpdateMetricsResponse:
+    async def UpdateMetrics(self, request: pb.UpdateMetricsRequest, context: Context) -> pb.UpdateMetricsResponse:
         """Registers metrics tables."""
         name = parse_run(request.run, "run")
         tables = [
@@ -207,9 +195,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         run = await self._runs.register_tables(name, tables, request_key(request, "UpdateMetrics"))
         return pb.UpdateMetricsResponse(run=self._full(run))
 
-    async def AddMetricsTable(
-        self, request: pb.AddMetricsTableRequest, context: Context
-    ) -> pb.AddMetricsTableResponse:
+    async def AddMetricsTable(self, request: pb.AddMetricsTableRequest, context: Context) -> pb.AddMetricsTableResponse:
         """Registers one metrics table."""
         name = parse_run(request.run, "run")
         table = await self._metrics_by_url.find(name, request.metrics_table, "metrics_table", "")
@@ -228,9 +214,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._seal_if_ended(run)
         return pb.FinishRunResponse(run=self._full(run))
 
-    async def WatchRuns(
-        self, request: pb.WatchRunsRequest, context: Context
-    ) -> AsyncIterator[pb.WatchRunsResponse]:
+    async def WatchRuns(self, request: pb.WatchRunsRequest, context: Context) -> AsyncIterator[pb.WatchRunsResponse]:
         """Sends changes until the caller stops."""
         query = replace(_watched(request.parent), full=request.view == _FULL)
         after = Revision(request.after_revision) if request.HasField("after_revision") else None
@@ -254,9 +238,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         return RunUpdate(
             description=run.description if "description" in paths else None,
             status=_status(run) if "status" in paths else None,
-            cause=cause_from_pb(run.cause, "run.cause")
-            if "cause" in paths and run.HasField("cause")
-            else None,
+            cause=cause_from_pb(run.cause, "run.cause") if "cause" in paths and run.HasField("cause") else None,
             labels=dict(run.labels) if "labels" in paths else None,
             parameters=values_from_pb(run.parameters, "run.parameters", self._limits)
             if "parameters" in paths

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from rund_pb.v1 import server_service_pb2 as pb
 from rund_pb.v1 import server_service_pb2_grpc
 
-from ..catalog import Catalog, shelves
-from ..limits import Limits
-from ..model import Micros
+from rund_daemon.catalog import Catalog, shelves
+from rund_daemon.limits import Limits
+from rund_daemon.model import Micros
+
 from .convert_times import time_to_pb
 from .interceptor import Context
 
@@ -36,9 +37,7 @@ class ServerServicer(server_service_pb2_grpc.ServerServiceServicer):
         self._catalog = catalog
         self._limits = limits
 
-    async def GetServerInfo(
-        self, request: pb.GetServerInfoRequest, context: Context
-    ) -> pb.GetServerInfoResponse:
+    async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
         """Gives facts."""
         with self._catalog.snapshot() as snapshot:
             runs, revision = snapshot.count(shelves.RUN_NAMES), snapshot.revision

@@ -9,10 +9,9 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-
 from rund_pb.v1 import error_reason_pb2 as pb
 
-from ..errors import Reason, RundError
+from rund_daemon.errors import Reason, RundError
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +81,11 @@ def status_of(error: RundError) -> pb.ErrorStatus:
 def domain_error(error: BaseException, method: str) -> RundError:
     """Gives the error to tell the caller. A fault of ours is told by an incident id only; the log has the rest."""
     if isinstance(error, RundError):
-        logger.info(
-            "request_refused", extra={"method": method, "reason": error.reason, "error": error.message[:500]}
-        )
+        logger.info("request_refused", extra={"method": method, "reason": error.reason, "error": error.message[:500]})
         return error
     incident = uuid.uuid4().hex[:12]
     logger.error("request_failed", exc_info=error, extra={"method": method, "incident": incident})
-    return RundError(
-        Reason.INTERNAL, f"a fault of the daemon; its log has incident {incident}", incident=incident
-    )
+    return RundError(Reason.INTERNAL, f"a fault of the daemon; its log has incident {incident}", incident=incident)
 
 
 def _packed(message: Message, name: str) -> AnyMessage:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pyarrow as pa
-
 from rund_pb.v1 import metrics_service_pb2, table_pb2, table_service_pb2_grpc
 from rund_pb.v1 import table_service_pb2 as pb
 
-from ..errors import InvalidError
-from ..ingest.batches import read_stream, stored_schema
-from ..limits import Limits
-from ..model import IfExists, InputTable
-from ..names import DatasetName, TableName, check_name, parse_dataset, parse_table
-from ..reading.pages import check_page_size, make_token, read_token
-from ..reading.table_scan import TableReader
-from ..runs.metrics_tables import check_columns
-from ..tables import REGISTERED, InputTables, NewInputTable, StagedTable
+from rund_daemon.errors import InvalidError
+from rund_daemon.ingest.batches import read_stream, stored_schema
+from rund_daemon.limits import Limits
+from rund_daemon.model import IfExists, InputTable
+from rund_daemon.names import DatasetName, TableName, check_name, parse_dataset, parse_table
+from rund_daemon.reading.pages import check_page_size, make_token, read_token
+from rund_daemon.reading.table_scan import TableReader
+from rund_daemon.runs.metrics_tables import check_columns
+from rund_daemon.tables import REGISTERED, InputTables, NewInputTable, StagedTable
+
 from .convert import if_exists_from_pb
 from .convert_tables import columns_from_pb, input_table_to_pb
 from .interceptor import Context
@@ -46,9 +46,7 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         table = await self._tables.publish(staged, new, key)
         return pb.WriteTableResponse(table=self._message(table))
 
-    async def RegisterTable(
-        self, request: pb.RegisterTableRequest, context: Context
-    ) -> pb.RegisterTableResponse:
+    async def RegisterTable(self, request: pb.RegisterTableRequest, context: Context) -> pb.RegisterTableResponse:
         """Registers a file to be read where it lies."""
         dataset = parse_dataset(request.parent, "parent") if request.parent else REGISTERED
         name = check_name(request.table_id, "table_id") if request.table_id else ""
@@ -79,9 +77,7 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
             next_page_token=make_token(dataset, following) if following else "",
         )
 
-    async def ReadTable(
-        self, request: pb.ReadTableRequest, context: Context
-    ) -> AsyncIterator[pb.ReadTableResponse]:
+    async def ReadTable(self, request: pb.ReadTableRequest, context: Context) -> AsyncIterator[pb.ReadTableResponse]:
         """Sends rows."""
         table = self._tables.get(parse_table(request.name, "name"))
         pieces = self._reader.read(
@@ -98,14 +94,9 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         staged: StagedTable | None = None
         try:
             async for request in requests:
-                if request.WhichOneof("message") != _STREAM:
-                    raise InvalidError("message", "after open only arrow_stream messages follow")
-                schema, batches, _ = read_stream(request.arrow_stream, self._limits, _STREAM)
-                plain = stored_schema(schema, None)
-                if staged is None:
-                    staged = await self._tables.stage(plain)
-                if plain != staged.schema:
-                    raise InvalidError(_STREAM, "its schema differs from the first message's; use one schema")
+                plain, batches = self._rows(request)
+                staged = staged or await self._tables.stage(plain)
+                _check_same(plain, staged.schema)
                 for batch in batches:
                     await staged.add(pa.RecordBatch.from_arrays(batch.columns, schema=plain))
         except BaseException:
@@ -115,6 +106,12 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         if staged is None:
             raise InvalidError(_STREAM, "the table has no schema; send at least one arrow_stream")
         return staged
+
+    def _rows(self, request: pb.WriteTableRequest) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+        if request.WhichOneof("message") != _STREAM:
+            raise InvalidError("message", "after open only arrow_stream messages follow")
+        schema, batches, _ = read_stream(request.arrow_stream, self._limits, _STREAM)
+        return stored_schema(schema, None), batches
 
     def _message(self, table: InputTable) -> table_pb2.Table:
         return input_table_to_pb(table, self._tables.url_of(table))
@@ -131,6 +128,11 @@ def _new_table(opening: pb.WriteTableRequest.Open) -> NewInputTable:
         check_name(opening.table_id or "table", "open.table_id"),
     )
     return NewInputTable(name, columns, opening.description, if_exists)
+
+
+def _check_same(schema: pa.Schema, first: pa.Schema) -> None:
+    if schema != first:
+        raise InvalidError(_STREAM, "its schema differs from the first message's; use one schema")
 
 
 def _columns(selection: metrics_service_pb2.ColumnSelection) -> list[str]:

@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator
 
 from rund_pb.v1 import metrics_service_pb2 as pb
 
-from ..catalog.lookup import TableState
-from ..errors import DrainingError, InvalidError
-from ..ingest.plain_columns import batch_of_columns
-from ..ingest.sealing import Sealer
-from ..ingest.streams import Ingest, WriteStream
-from ..limits import Limits
-from ..names import MetricsTableName, RunName, parse_metrics_table
-from ..runs import Runs
+from rund_daemon.catalog.lookup import TableState
+from rund_daemon.errors import DrainingError, InvalidError
+from rund_daemon.ingest.plain_columns import batch_of_columns
+from rund_daemon.ingest.sealing import Sealer
+from rund_daemon.ingest.streams import Ingest, WriteStream
+from rund_daemon.limits import Limits
+from rund_daemon.names import MetricsTableName, RunName, parse_metrics_table
+from rund_daemon.runs import Runs
+
 from .convert_tables import metrics_table_to_pb, plain_column_from_pb
 
 Requests = AsyncIterator[pb.WriteMetricsRequest]
@@ -66,9 +67,7 @@ class WriteSessions:
         for session in self._open:
             session.drain()
 
-    def _opened(
-        self, stream: WriteStream, state: TableState, name: MetricsTableName
-    ) -> pb.WriteMetricsResponse:
+    def _opened(self, stream: WriteStream, state: TableState, name: MetricsTableName) -> pb.WriteMetricsResponse:
         run = self._runs.get(RunName(name.project, name.run)).run
         return pb.WriteMetricsResponse(
             opened=pb.WriteMetricsResponse.Opened(

@@ -11,18 +11,19 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from ..access import FileAccess
-from ..catalog import Catalog, Change, shelves
-from ..catalog.requests import once
-from ..errors import NotFoundError, Reason
-from ..identity import Clock, UidSource, parse_uid, uid_text
-from ..model import InputTable, RequestKey
-from ..names import DatasetName, TableName, check_name, parse_table
-from ..segments.heads import read_head, segment_head
-from ..segments.layout import Layout
-from ..segments.registered import TableProbe, probe, scan
-from ..segments.table_data import TableData, TableDataWriter
-from ..urls import table_of_url
+from rund_daemon.access import FileAccess
+from rund_daemon.catalog import Catalog, Change, shelves
+from rund_daemon.catalog.requests import once
+from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
+from rund_daemon.model import InputTable, RequestKey
+from rund_daemon.names import DatasetName, TableName, check_name, parse_table
+from rund_daemon.segments.heads import read_head, segment_head
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.registered import TableProbe, probe, scan
+from rund_daemon.segments.table_data import TableData, TableDataWriter
+from rund_daemon.urls import table_of_url
+
 from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
 
 __all__ = ["InputTables", "NewInputTable", "StagedTable"]
@@ -57,9 +58,7 @@ class StagedTable:
 class InputTables:
     """The input tables of a root."""
 
-    def __init__(
-        self, catalog: Catalog, layout: Layout, access: FileAccess, clock: Clock, new_uid: UidSource
-    ) -> None:
+    def __init__(self, catalog: Catalog, layout: Layout, access: FileAccess, clock: Clock, new_uid: UidSource) -> None:
         self._catalog = catalog
         self._layout = layout
         self._access = access
@@ -120,7 +119,9 @@ class InputTables:
         try:
             table = await self._once(
                 request,
-                lambda change: insert_written(change, new, data, head, source, uid, now, self._layout),
+                lambda change: insert_written(
+                    change, new, data, head, staging=source, uid=uid, now=now, layout=self._layout
+                ),
             )
             published = table.uid == uid
             return table

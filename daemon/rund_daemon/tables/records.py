@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..catalog import Change, Snapshot, keys, shelves
-from ..catalog.moves import add_move
-from ..errors import ExistsError, NotFoundError, Reason
-from ..model import ColumnSchema, IfExists, InputTable, Micros, TableFormat, Uid
-from ..names import TableName
-from ..segments.layout import Layout
-from ..segments.table_data import TableData
+from rund_daemon.catalog import Change, Snapshot, keys, shelves
+from rund_daemon.catalog.moves import add_move
+from rund_daemon.errors import ExistsError, NotFoundError, Reason
+from rund_daemon.model import ColumnSchema, IfExists, InputTable, Micros, TableFormat, Uid
+from rund_daemon.names import TableName
+from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.table_data import TableData
 
 _NEXT_ID = b"next_input_table_id"
 
@@ -48,6 +48,7 @@ def insert_written(
     new: NewInputTable,
     data: TableData,
     arrow_schema: bytes,
+    *,
     staging: str,
     uid: Uid,
     now: Micros,

@@ -1,8 +1,8 @@
 """What a write stream was given and the daemon has not acknowledged yet.
 
-The state that a stream's threads share: those that write and wait, gRPC's own that asks for the next message, the
-reader of the answers, and the supervisor that opens calls. One condition guards it and no I/O happens under it.
-This module knows no gRPC: a call is any object, and what comes from another than the present one is not heard.
+The state that a stream's threads share: those that write and wait, gRPC's own that asks for the next message,
+the reader of the answers, and the supervisor that opens calls. One condition guards it, and no I/O happens
+under it. This module knows no gRPC: a call is any object, and one that is not the present one is not heard.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from .._errors import CorruptDataError, RundError, StateError, WaitTimeoutError, WrongStateError
+from rund._errors import (
+    CorruptDataError,
+    DaemonUnavailableError,
+    RundError,
+    StateError,
+    WaitTimeoutError,
+    WrongStateError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,8 @@ class Outbox:
         self._opening = False
         self._call: object = None
         self._call_error: RundError | None = None
-        self._sent = 0
+        self._sent: int | None = None  # by the present call; None until the daemon has opened it
+        self._close_sent = False
         self._waiting_since: float | None = None
         self._stalled_since = time.monotonic()
 
@@ -91,8 +99,7 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: self._over() or self._has_room(data.size))
             self._refuse_if_over()
-            if not self._parcels:
-                self._stalled_since = time.monotonic()
+            self._begin_waiting()
             self._last += 1
             self._parcels[self._last] = Parcel(self._last, schema, data)
             self._bytes += data.size
@@ -107,7 +114,8 @@ class Outbox:
         """
         with self._changed:
             if self._call is None and not self._opening:
-                self._opening, self._stalled_since = True, time.monotonic()
+                self._begin_waiting()
+                self._opening = True
                 self._changed.notify_all()
             if wait:
                 self._changed.wait_for(lambda: self._over() or self.limits is not None)
@@ -144,7 +152,8 @@ class Outbox:
         with self._changed:
             self._raise_error()
             if self._closing is None:
-                self._closing, self._stalled_since = closing, time.monotonic()
+                self._begin_waiting()
+                self._closing = closing
                 self._changed.notify_all()
             self._changed.wait_for(lambda: self.finished, timeout)
             self._raise_error()
@@ -164,7 +173,7 @@ class Outbox:
         """Makes a call the present one; gives the schema of the batch that it begins with, or nothing."""
         with self._changed:
             self._call, self._call_error = call, None
-            self._sent = 0
+            self._sent, self._close_sent = None, False
             self._waiting_since = time.monotonic()
             return next(iter(self._parcels.values())).schema if self._parcels else b""
 
@@ -181,7 +190,7 @@ class Outbox:
                 left = self._waiting_since + answer_timeout - time.monotonic()
                 if left <= 0:
                     message = f"the daemon has not answered for {answer_timeout:.0f} s"
-                    self._end_call(WaitTimeoutError(message, code="UNAVAILABLE"))
+                    self._end_call(DaemonUnavailableError(message, code="DEADLINE_EXCEEDED"))
                 else:
                     self._changed.wait(left)
             return None if self.finished else self._call_error
@@ -216,7 +225,10 @@ class Outbox:
             if call is not self._call:
                 return None
             message = self._next()
-            self._sent += 1  # after the wish to close there is no parcel and nothing more to send
+            if isinstance(message, Parcel):
+                self._sent = message.sequence
+            else:
+                self._close_sent = True
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
             return message
@@ -256,20 +268,16 @@ class Outbox:
             if call is self._call:
                 self._end_call(error)
 
-    def is_closing(self) -> Closing | None:
-        """The wish to close, if all else was acknowledged."""
-        with self._changed:
-            return None if self._parcels else self._closing
-
     # Under the condition.
 
     def _next(self) -> Parcel | Closing | None:
-        if self._sent == 0 and self.limits is None:
+        if self._sent is None or self._close_sent:
             return None
-        parcel = self._parcels.get(self._sent + 1)
-        if parcel is None and self._sent == self._last:
-            return self._closing
-        return parcel
+        return self._parcels.get(self._sent + 1) if self._sent < self._last else self._closing
+
+    def _begin_waiting(self) -> None:
+        if not self._wanted():
+            self._stalled_since = time.monotonic()
 
     def _wanted(self) -> bool:
         return bool(self._parcels) or self._opening or self._closing is not None
@@ -289,7 +297,8 @@ class Outbox:
             self._bytes -= parcel.data.size if parcel is not None else 0
             self._stalled_since = now
         self.committed = max(self.committed, committed)
-        self._waiting_since = now if self._sent > self.committed else None
+        owes = self._close_sent or (self._sent or 0) > self.committed
+        self._waiting_since = now if owes else None
         self._changed.notify_all()
 
     def _check_committed(self, committed: int) -> RundError | None:
@@ -298,7 +307,7 @@ class Outbox:
                 f"the daemon acknowledged batch {self.committed} and now holds this stream up to {committed}"
             )
         if self._last and committed > self._last:
-            return StateError(f"another writer uses this stream: it is at batch {committed}, not {self._last}")
+            return StateError(f"another writer uses this stream: the daemon holds batch {committed} of it")
         return None
 
     def _end_call(self, error: RundError) -> None:

@@ -10,7 +10,8 @@ import grpc
 from rund_pb.v1 import metrics_service_pb2 as pb
 from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
-from .._errors import DaemonUnavailableError, RundError
+from rund._errors import DaemonUnavailableError, RundError
+
 from .outbox import Closing, Outbox, Parcel, StreamLimits
 
 
@@ -40,9 +41,7 @@ class WriteCall:
         opening: The first message; its schema is filled in.
     """
 
-    def __init__(
-        self, transport: StreamTransport, outbox: Outbox, opening: pb.WriteMetricsRequest.Open
-    ) -> None:
+    def __init__(self, transport: StreamTransport, outbox: Outbox, opening: pb.WriteMetricsRequest.Open) -> None:
         self._transport = transport
         self._outbox = outbox
         self._opening = opening
@@ -58,9 +57,7 @@ class WriteCall:
         opening.CopyFrom(self._opening)
         opening.arrow_schema = schema or opening.arrow_schema
         requests = _Requests(self, self._outbox, opening)
-        self._call = self._transport.metrics.WriteMetrics(
-            requests, metadata=tuple(self._transport.call_metadata())
-        )
+        self._call = self._transport.metrics.WriteMetrics(requests, metadata=tuple(self._transport.call_metadata()))
         threading.Thread(target=self._read, name="rund-acks", daemon=True).start()
 
     def cancel(self) -> None:
@@ -102,9 +99,7 @@ class _Requests:
         self._call = call
         self._outbox = outbox
         self._schema = opening.arrow_schema
-        self._ahead: list[Callable[[], pb.WriteMetricsRequest]] = [
-            lambda: pb.WriteMetricsRequest(open=opening)
-        ]
+        self._ahead: list[Callable[[], pb.WriteMetricsRequest]] = [lambda: pb.WriteMetricsRequest(open=opening)]
 
     def __iter__(self) -> Iterator[pb.WriteMetricsRequest]:
         return self
@@ -129,8 +124,6 @@ class _Requests:
         # The bytes are copied as late as possible, and once.
         self._ahead.append(
             lambda: pb.WriteMetricsRequest(
-                batch=pb.WriteMetricsRequest.Batch(
-                    sequence=message.sequence, arrow_batch=message.data.to_pybytes()
-                )
+                batch=pb.WriteMetricsRequest.Batch(sequence=message.sequence, arrow_batch=message.data.to_pybytes())
             )
         )

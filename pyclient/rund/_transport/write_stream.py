@@ -11,17 +11,19 @@ import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
-from rund_pb.v1 import metrics_pb2, metrics_service_pb2 as pb
+from rund_pb.v1 import metrics_pb2
+from rund_pb.v1 import metrics_service_pb2 as pb
 
-from .._errors import ForkedProcessError, InternalError, OverLimitError, RundError
-from .._identity import new_writer_id
+from rund._errors import ForkedProcessError, InternalError, OverLimitError, RundError
+from rund._identity import new_writer_id
+
 from .fork_guard import ForkGuard
 from .outbox import Closing, Outbox, StreamLimits
-from .retry import pauses
+from .retry import LONGEST_PAUSE_S, pauses
 from .write_call import StreamTransport, WriteCall
 
 ANSWER_TIMEOUT_S = 7.0
-"""How long the daemon may owe an answer before the stream is opened anew. Doubles while that does not help."""
+"""How long the daemon may owe an answer before the stream is opened anew; doubled while that does not help."""
 LONGEST_ANSWER_TIMEOUT_S = 60.0
 PATIENCE_S = 60.0
 """How long a stream goes on trying while nothing becomes durable, unless it is told otherwise."""
@@ -61,12 +63,12 @@ class WriteStream:
         self._transport = transport
         self._patience_s = patience_s
         self._outbox = Outbox()
-        self._schema = schema
-        self._schema_bytes = b"" if schema is None else schema.serialize().to_pybytes()
+        message = b"" if schema is None else schema.serialize().to_pybytes()
+        self._known_schema = (schema, message)
         self._opening = pb.WriteMetricsRequest.Open(
             metrics_table=table_name,
             stream_id=self.stream_id,
-            arrow_schema=self._schema_bytes,
+            arrow_schema=message,
             create_missing=create_missing,
         )
         self._call: WriteCall | None = None
@@ -96,7 +98,7 @@ class WriteStream:
         return self._outbox.has_room(size)
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Queues a batch, in pieces if it is larger than the daemon takes. Waits while too much is on its way.
+        """Queues a batch, in pieces if it is larger than the daemon takes; waits while too much is on its way.
 
         Returns:
             The sequence of the batch, or of its last piece; ``wait`` takes it.
@@ -148,21 +150,25 @@ class WriteStream:
             self._call.cancel()
 
     def _message_of(self, schema: pa.Schema) -> bytes:
-        known, message = self._schema, self._schema_bytes
+        known, message = self._known_schema
         if known is None or not known.equals(schema, check_metadata=True):
             message = schema.serialize().to_pybytes()
-            self._schema, self._schema_bytes = schema, message
+            self._known_schema = (schema, message)
         return message
 
     def _run(self) -> None:
         try:
             self._keep_open()
-        except Exception as error:  # noqa: BLE001 (who waits must hear of it, whatever it is)
+        except Exception as error:
+            # Whatever it is, who waits must hear of it.
             self._outbox.fail(InternalError(f"the stream's thread failed: {error!r}"))
 
     def _keep_open(self) -> None:
         waits, timeout, committed = pauses(), ANSWER_TIMEOUT_S, 0
+        error: RundError | None = None
         while self._outbox.wait_until_wanted():
+            if error is not None:
+                self._recover(error, next(waits))
             error = self._one_call(timeout)
             if error is None or self._settles(error):
                 return
@@ -170,21 +176,26 @@ class WriteStream:
                 waits, timeout, committed = pauses(), ANSWER_TIMEOUT_S, self._outbox.committed
             elif error.code == "DEADLINE_EXCEEDED":
                 timeout = min(2 * timeout, LONGEST_ANSWER_TIMEOUT_S)
-            self._outbox.pause(next(waits))
-            # No daemon to be found is the same as one that does not answer: the next call will say so.
-            with contextlib.suppress(RundError):
-                self._transport.reconnect()
 
     def _one_call(self, timeout: float) -> RundError | None:
+        """Runs a call to its end; gives its error, or None if the stream is over."""
         call = self._call = WriteCall(self._transport, self._outbox, self._opening)
         schema = self._outbox.begin_call(call)
         try:
             call.start(schema)
-        except RundError as error:
-            return error
-        error_or_none = self._outbox.supervise(timeout)
-        call.cancel()
-        return error_or_none
+        except RundError as refusal:
+            self._outbox.ended(call, refusal)
+        error = self._outbox.supervise(timeout)
+        if error is not None or self._outbox.error is not None:
+            call.cancel()
+        return error
+
+    def _recover(self, error: RundError, pause: float) -> None:
+        asked = float(error.details.get("retry_delay_s", 0))
+        self._outbox.pause(max(pause, min(asked, LONGEST_PAUSE_S)))
+        # No daemon to be found is the same as one that does not answer: the next call will say so.
+        with contextlib.suppress(RundError):
+            self._transport.reconnect()
 
     def _settles(self, error: RundError) -> bool:
         """Whether the stream is over with this error."""
@@ -200,7 +211,7 @@ class WriteStream:
         abandoned = (self._call, self._outbox, self._transport)
         self._call = None
         self._outbox = Outbox()
-        self._outbox.fail(ForkedProcessError("the stream belongs to the process that this one was forked from"))
+        self._outbox.fail(ForkedProcessError("the stream belongs to the process that forked this one"))
         return abandoned
 
 
