@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from rund_daemon.errors import ExhaustedError, InvalidError, Reason
 from rund_daemon.segments.plain_types import is_wire_type, plain_schema, plain_type, to_plain
 from rund_daemon.segments.schemas import check_schema, conform, unify
@@ -83,13 +82,13 @@ def conformed(array: pa.Array, kind: pa.DataType) -> list[object]:
 
 class TestWireTypes:
     @pytest.mark.parametrize("kind", SCALARS, ids=str)
-    def test_scalars_are_taken(self, kind):
+    def test_scalars_are_taken(self, kind: pa.DataType):
         assert is_wire_type(kind)
         assert plain_type(kind) == kind
         check_schema(schema_of(kind), 1)
 
     @given(WIRE_TYPES)
-    def test_nested_types_are_taken_and_plain(self, kind):
+    def test_nested_types_are_taken_and_plain(self, kind: pa.DataType):
         assert is_wire_type(kind)
         assert plain_type(kind) == kind
         check_schema(schema_of(kind), 1)
@@ -112,7 +111,7 @@ class TestWireTypes:
         ],
         ids=str,
     )
-    def test_encoded_types_are_refused_and_have_a_plain_form(self, kind, plain, remedy):
+    def test_encoded_types_are_refused_and_have_a_plain_form(self, kind: pa.DataType, plain: pa.DataType, remedy: str):
         for refused, expected in (
             (kind, plain),
             (pa.list_(kind), pa.list_(plain)),
@@ -137,7 +136,7 @@ class TestWireTypes:
         ],
         ids=str,
     )
-    def test_types_without_a_plain_form_are_refused(self, kind):
+    def test_types_without_a_plain_form_are_refused(self, kind: pa.DataType):
         assert plain_type(kind) == kind
         with pytest.raises(InvalidError, match="is not taken"):
             check_schema(schema_of(pa.list_(kind)), 1)
@@ -145,14 +144,14 @@ class TestWireTypes:
 
 class TestNames:
     @pytest.mark.parametrize("name", ["a", "train/loss", "größe", "a.b", "x" * 255, "with space", "損失", "*"])
-    def test_taken(self, name):
+    def test_taken(self, name: str):
         check_schema(pa.schema([(name, pa.int8())]), 1)
 
     @pytest.mark.parametrize(
         ("name", "why"),
         [("", "empty"), ("x" * 256, "256 bytes"), ("ß" * 128, "256 bytes"), ("a\nb", "control"), ("\x7f", "control")],
     )
-    def test_refused(self, name, why):
+    def test_refused(self, name: str, why: str):
         with pytest.raises(InvalidError, match=why) as caught:
             check_schema(pa.schema([(name, pa.int8())]), 1)
         assert caught.value.reason is Reason.INVALID_COLUMN
@@ -165,7 +164,7 @@ class TestNames:
             check_schema(schema_of(pa.list_(pa.struct([("a", pa.int8()), ("a", pa.int8())]))), 2)
 
     @pytest.mark.parametrize("kind", [pa.int8(), pa.struct([("abcd", pa.int8())])], ids=str)
-    def test_names_that_are_not_utf8_are_refused(self, kind):
+    def test_names_that_are_not_utf8_are_refused(self, kind: pa.DataType):
         name = "abcd" if pa.types.is_integer(kind) else "outer"
         message = bytearray(pa.schema([(name, kind)]).serialize())
         at = message.index(b"abcd")
@@ -193,7 +192,7 @@ class TestLattice:
             assert unify_types(unify_types(a, b), c) == unify_types(a, unify_types(b, c)), (a, b, c)
 
     @given(WIRE_TYPES, WIRE_TYPES, WIRE_TYPES)
-    def test_nested_types_are_associative(self, a, b, c):
+    def test_nested_types_are_associative(self, a: pa.DataType, b: pa.DataType, c: pa.DataType):
         def unified(x: pa.DataType | None, y: pa.DataType | None) -> pa.DataType | None:
             return None if x is None or y is None else unify_types(x, y)
 
@@ -203,7 +202,7 @@ class TestLattice:
             assert is_wire_type(left)
 
     @given(WIRE_TYPES)
-    def test_nested_types_are_idempotent(self, a):
+    def test_nested_types_are_idempotent(self, a: pa.DataType):
         once = unify_types(a, a)
         assert once is not None
         assert unify_types(once, once).equals(once, check_metadata=True)
@@ -246,7 +245,7 @@ class TestLattice:
         ],
         ids=str,
     )
-    def test_examples(self, a, b, expected):
+    def test_examples(self, a: pa.DataType, b: pa.DataType, expected: object):
         assert unify_types(a, b) == expected
         assert unify_types(b, a) == expected
 
@@ -310,7 +309,7 @@ SAMPLES = {
 class TestConform:
     @pytest.mark.parametrize("a", SAMPLES, ids=str)
     @pytest.mark.parametrize("b", SCALARS, ids=str)
-    def test_no_logged_row_becomes_unreadable(self, a, b):
+    def test_no_logged_row_becomes_unreadable(self, a: pa.DataType, b: pa.DataType):
         """Whatever else is logged into a column, what is there can be read and nulls stay nulls."""
         target = unify_types(a, b)
         array = pa.array([None, *SAMPLES[a], None], a)
@@ -343,14 +342,14 @@ class TestConform:
         ],
         ids=str,
     )  # fmt: skip
-    def test_values(self, array, target, expected):
+    def test_values(self, array: pa.Array, target: pa.DataType, expected: object):
         found = conform(batch_of(array), schema_of(target)).column(0)
         assert found.type == target
         values = found.cast(pa.int64()) if pa.types.is_timestamp(target) else found
         assert values.to_pylist() == expected
 
     @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False))))
-    def test_floats_are_printed_as_python_prints_them(self, values):
+    def test_floats_are_printed_as_python_prints_them(self, values: list[float | None]):
         expected = [None if value is None else repr(value) for value in values]
         assert conformed(pa.array(values, pa.float64()), pa.string()) == expected
 
@@ -383,7 +382,7 @@ class TestConform:
         ],
         ids=str,
     )
-    def test_casts_go_up_only(self, array, target):
+    def test_casts_go_up_only(self, array: pa.Array, target: pa.DataType):
         with pytest.raises(InvalidError, match="can't take") as caught:
             conform(batch_of(array), schema_of(target))
         assert caught.value.reason is Reason.INVALID_COLUMN
@@ -405,7 +404,9 @@ class TestNested:
         ids=str,
     )
     @pytest.mark.parametrize(("first", "rows"), [(0, 5), (1, 3), (2, 2), (3, 1), (5, 0)])
-    def test_vectors_keep_their_rows_under_slices_and_nulls(self, source, target, first, rows):
+    def test_vectors_keep_their_rows_under_slices_and_nulls(
+        self, source: pa.DataType, target: pa.DataType, first: int, rows: int
+    ):
         shown = str if pa.types.is_string(target.value_type) else target.value_type.to_pandas_dtype()
         expected = [None if row is None else [shown(value) for value in row] for row in VECTORS[first : first + rows]]
         assert conformed(pa.array(VECTORS, source).slice(first, rows), target) == expected
@@ -454,7 +455,7 @@ class TestNested:
         assert conformed(pa.array([[1], None], source), pa.list_(pa.int8())) == [[1], None]
 
     @given(st.data())
-    def test_rows_survive_any_promotion(self, data):
+    def test_rows_survive_any_promotion(self, data: st.DataObject):
         """Lists of integers in any kind of list, sliced anywhere, become lists of a wider item."""
         rows = data.draw(st.lists(st.one_of(st.none(), st.lists(st.one_of(st.none(), st.integers(-9, 9)), max_size=3))))
         first = data.draw(st.integers(0, len(rows)))
@@ -488,7 +489,7 @@ class TestPlain:
         ],
         ids=lambda value: str(getattr(value, "type", value)),
     )  # fmt: skip
-    def test_encoded_columns_are_decoded(self, array, plain, first):
+    def test_encoded_columns_are_decoded(self, array: pa.Array, plain: pa.DataType, first: int):
         batch = batch_of(array).slice(first)
         schema = plain_schema(batch.schema)
         assert schema == schema_of(plain)

@@ -1,0 +1,117 @@
+"""The tree of commands, and the one place where a failure becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import click
+
+from ..config import ConfigError
+from .exit_codes import ExitCode, exit_code_of_status
+
+SUMMARIES: Mapping[str, tuple[str, str]] = {
+    "serve": ("serve", "Run a daemon until it is told to stop."),
+    "status": ("lifecycle", "Show whether a daemon runs, and which."),
+    "stop": ("lifecycle", "Stop the daemon of a root."),
+    "ls": ("runs", "List runs, newest first."),
+    "show": ("runs", "Show a run and its tables."),
+    "tail": ("tail", "Print the last rows of a run, and follow it."),
+    "rm": ("trash", "Move runs to trash."),
+    "undelete": ("trash", "Take runs out of trash."),
+    "token": ("token", "Make, list and remove tokens for TCP callers."),
+    "config": ("config", "Show the settings and where each came from."),
+    "call": ("call", "Call any unary method of rund.v1 with JSON."),
+}
+"""The module of each command, and its line in the list: `rund --help` imports none of them."""
+
+_EPILOG = "RUND_ROOT, RUND_ADDRESS and RUND_TOKEN stand in for --root, --address and --token."
+
+
+class _LateGroup(click.Group):
+    """Imports the module of a command when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click gives it
+        if cmd_name not in SUMMARIES:
+            return None
+        module = importlib.import_module(f"{__package__}.{SUMMARIES[cmd_name][0]}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click gives it
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in SUMMARIES.items()])
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it
+    if wanted:
+        click.echo(f"rund {metadata.version('rund')}")
+        context.exit()
+
+
+@click.group("rund", cls=_LateGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def rund() -> None:
+    """Keeps what trainings record, and shows it."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and gives its exit code. Nothing is raised."""
+    _write_any_text()
+    try:
+        if "_RUND_COMPLETE" in os.environ:
+            rund.main(list(arguments), prog_name="rund")  # the shell asks what could follow; click answers and exits
+        with rund.make_context("rund", list(arguments)) as context:
+            rund.invoke(context)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except click.exceptions.Exit as wish:
+        return wish.exit_code
+    except (click.Abort, KeyboardInterrupt, EOFError):
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        if os.environ.get("RUND_DEBUG"):
+            traceback.print_exc()
+        message, code = _explained(error)
+        sys.stderr.write(f"rund: {message}\n")
+        return code
+    return ExitCode.OK
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if isinstance(error, click.UsageError):
+        path = "rund" if error.ctx is None else error.ctx.command_path
+        return f"{error.format_message()} See `{path} --help`.", ExitCode.USAGE
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, ConfigError):
+        return str(error), ExitCode.USAGE
+    # Only a command that talks to a daemon has imported the client, and only then can the error be the client's.
+    client = sys.modules.get("rund")
+    if client is not None and isinstance(error, client.RundError):
+        return str(error), exit_code_of_status(error.code)
+    if isinstance(error, OSError):
+        return str(error), ExitCode.REFUSED
+    return f"a fault of rund itself, {error!r}; RUND_DEBUG=1 shows where", ExitCode.INTERNAL
+
+
+def _write_any_text() -> None:
+    """Lets every name be written to a terminal of any encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
