@@ -128,9 +128,7 @@ def signature(method: MethodDescriptorProto, links: dict[str, str]) -> str:
     )
 
 
-def field_table(
-    file: ProtoFile, message: DescriptorProto, path: tuple[int, ...], links: dict[str, str]
-) -> str:
+def field_table(file: ProtoFile, message: DescriptorProto, path: tuple[int, ...], links: dict[str, str]) -> str:
     """The fields of a message."""
     if not message.field:
         return "*No fields.*"

@@ -193,8 +193,10 @@ async def build(config: Config) -> Daemon:
         with folders:
             settle_move(config.root, source, destination)
 
-    def published(tables: Iterable[Uid]) -> None:
+    def published(tables: Iterable[Uid], ripe: Iterable[Uid]) -> None:
         feed.publish(tables)
+        for table in ripe:
+            sealer.request(table)
 
     sink = SegmentSink(layout, config.min_free_bytes, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move)

@@ -116,13 +116,21 @@ def _from_numpy(array: npt.NDArray[Any]) -> AnyArray:
     if mask is not None and mask.any():
         raise TypeError("it is a masked array of two or more dimensions; fill it, or give a list of rows")
     if array.dtype.kind == "f" and array.ndim == 2:
-        array = array.astype(np.float32, copy=False)
+        array = _as_float32(array)
     column = _from_vector(array.reshape(-1), None)
     for width in reversed(array.shape[1:]):
         if width == 0:
             raise ValueError("its rows have no values; give arrays of at least one value a row")
         column = pa.FixedSizeListArray.from_arrays(column, width)
     return column
+
+
+def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(np.float32, copy=False)
+    except FloatingPointError:
+        raise ValueError("it holds values that float32 can't; scale it, or give an Arrow array of lists") from None
 
 
 def _from_vector(array: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> AnyArray:

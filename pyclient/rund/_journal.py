@@ -163,6 +163,10 @@ class Journal:
         """Whether rows still go into this file."""
         return file is self._file
 
+    def ask_to_be_woken(self) -> None:
+        """Has the next append call ``wake``. Who asks looks for rows once more before it sleeps."""
+        self._file.limit = 0
+
     def free(self, position: int) -> None:
         """Removes the files that end before a position. Called by the sender alone."""
         while self.files and self.files[0].finished:
@@ -188,6 +192,12 @@ class Journal:
             self.files.popleft().path.unlink(missing_ok=True)
         if self.head is not None:
             self.head.remove()
+            self.head = None
+
+    def release(self) -> None:
+        """Leaves the files to whoever adopts them."""
+        if self.head is not None:
+            self.head.abandon()
             self.head = None
 
     def _begin(self, owner: JournalOwner, wake: Callable[[], None]) -> None:

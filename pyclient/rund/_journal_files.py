@@ -217,7 +217,7 @@ class HeadFile:
         os.close(self._descriptor)
 
     def abandon(self) -> None:
-        """In a forked child: closes what it inherited. The locks are the parent's and stay."""
+        """Closes the file and so gives up this process's locks; in a forked child those of the parent stay."""
         os.close(self._descriptor)
 
     def _write_slot(self, offset: int, cut: Cut) -> None:

@@ -32,8 +32,7 @@ def plain(column: AnyColumn) -> AnyColumn:
     if _is_plain(column.type):
         return column
     if isinstance(column, pa.ChunkedArray):
-        chunks = [_decode(chunk) for chunk in column.chunks]
-        return pa.chunked_array(chunks, type=_decode(pa.array([], type=column.type)).type)
+        return pa.chunked_array([_decode(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]])
     return _decode(column)
 
 

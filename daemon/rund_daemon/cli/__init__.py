@@ -1,7 +1,7 @@
 """The command line of rund: a client of the daemon, and the only room of this package that imports `rund`.
 
-`rund --version` and `rund --help` must answer at once, so each command lives in a module of its own that is imported when
-the command is run. That is the one place where rund imports late: see `app.py`.
+`rund --version` and `rund --help` must answer at once, so each command lives in a module of its own that is imported
+when the command is run. That is the one place where rund imports late: see `app.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Turns open segments that nobody writes to any more into sealed ones, in the background.
+"""Turns open segments into sealed ones, in the background.
 
-A table's sealed segments always hold its first rows and its open ones the rest, so sealing takes all open ones of a
-table together: their rows go, in the order of their commits and with one schema, into one new file. The records are
-exchanged in one transaction; the old files are removed after it. If rows came meanwhile, nothing is exchanged.
+A table's sealed segments always hold its first rows and its open ones the rest. Sealing first closes the open
+segments in a transaction, so that rows which come meanwhile begin new ones. Then the rows of the closed ones, in the
+order of their commits and with one schema, go into one new file, together with those of the small sealed files before
+them. The records are exchanged in a second transaction and the old files are removed after it. A reader that has them
+open keeps them.
 """
 
 from __future__ import annotations
@@ -14,31 +16,40 @@ from functools import reduce
 from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
+from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
-from rund_daemon.model import BatchRef, MetricsTable, Segment, TableMark, Uid
+from rund_daemon.ingest.sink import SegmentSink
+from rund_daemon.ingest.table_files import CLOSED
+from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.heads import read_head, segment_head
-from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.layout import Layout, make_durable_folder
 from rund_daemon.segments.reader import SegmentReader
 from rund_daemon.segments.schemas import unify
 from rund_daemon.segments.seal import SealedFile, write_sealed
 
-from .sink import SegmentSink
-
 logger = logging.getLogger(__name__)
+
+SMALL_BYTES = 32 * 1024 * 1024
+"""A sealed file below this size is written again together with what follows it, so that files grow to a useful size."""
+
+# The run may be renamed while its rows are written; then they are written again at its new place.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     table: MetricsTable
-    mark: TableMark
     folder: Path
     segments: tuple[Segment, ...]
     refs: tuple[BatchRef, ...]
+    number: int
+    first_row: int
 
     @property
-    def first_row(self) -> int:
-        return self.refs[0].first_row if self.refs else self.mark.rows
+    def path(self) -> Path:
+        # Named after the first segment that it replaces: a file left by a crash is overwritten by the next attempt.
+        return self.folder / f"{self.number:06d}.arrow"
 
 
 class Sealer:
@@ -57,19 +68,20 @@ class Sealer:
         self._wake.set()
 
     def request_ended(self) -> None:
-        """Has everything sealed that an earlier daemon left open although nobody writes to it."""
+        """Has everything sealed that an earlier daemon left although nobody writes to it."""
         with self._catalog.snapshot() as snapshot:
-            for uid in _open_tables(snapshot):
-                table = _table(snapshot, uid)
+            for key, state in snapshot.scan(shelves.OPEN_SEGMENTS):
+                uid = Uid(key[:16])
+                table = table_by_uid(snapshot, uid)
                 run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
-                if table and run and (table.sealed or run.status.ended):
+                if table and run and (state == CLOSED or table.sealed or run.status.ended):
                     self.request(uid)
 
     def request_all(self) -> None:
         """Has every open segment of the root sealed: the daemon stops."""
         with self._catalog.snapshot() as snapshot:
-            for uid in _open_tables(snapshot):
-                self.request(uid)
+            for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS):
+                self.request(Uid(key[:16]))
 
     async def run(self) -> None:
         """Seals until it is cancelled."""
@@ -86,46 +98,53 @@ class Sealer:
             try:
                 await self._seal(uid)
             except (OSError, RundError):
-                # The open segments stay, are read as before, and are tried again at the next start.
+                # The closed segments stay, are read as before, and are tried again at the next start.
                 logger.exception("seal_failed", extra={"table": uid.hex()})
 
     async def _seal(self, uid: Uid) -> None:
-        job = self._plan(uid)
-        if job is None:
-            return
-        number = job.mark.next_segment
-        path = job.folder / f"{number:06d}.arrow"
-        loop = asyncio.get_running_loop()
-        head, sealed = await loop.run_in_executor(None, _write, job, path, number)
-        exchanged = await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
-        if not exchanged:
-            path.unlink(missing_ok=True)
+        await self._catalog.submit(lambda change: self._close_segments(change, uid))
+        for attempt in range(1, _ATTEMPTS + 1):
+            job = self._plan(uid)
+            if job is None:
+                return
+            try:
+                if await self._replace(job):
+                    return
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS:
+                    raise
+
+    async def _replace(self, job: _Job) -> bool:
+        head, sealed = await asyncio.get_running_loop().run_in_executor(None, _write, job)
+        return await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
+
+    def _close_segments(self, change: Change, uid: Uid) -> None:
+        self._sink.release(uid)
+        for key, _ in list(change.scan(shelves.OPEN_SEGMENTS, uid)):
+            change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
 
     def _plan(self, uid: Uid) -> _Job | None:
         with self._catalog.snapshot() as snapshot:
-            table = _table(snapshot, uid)
+            table = table_by_uid(snapshot, uid)
             run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
             if table is None or run is None or run.delete_time:
                 return None
-            mark = snapshot.get(shelves.MARKS, uid) or TableMark()
-            segments = tuple(_open_segments(snapshot, uid))
-            if not segments and (mark.next_segment or not table.arrow_schema):
-                return None
+            folder = self._folder(run, table)
+            closed = _closed_segments(snapshot, uid)
+            if not closed:
+                return _empty_job(snapshot, table, folder)
+            segments = (*_small_before(snapshot, uid, closed), *closed)
             numbers = {segment.number for segment in segments}
             refs = tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, uid) if ref.segment in numbers)
-        folder = self._layout.metrics_table(self._layout.run(run.project, run.name), table.name)
-        return _Job(table, mark, folder, segments, refs)
+        first_row = refs[0].first_row if refs else 0
+        return _Job(table, folder, segments, refs, min(segment.number for segment in closed), first_row)
 
     def _exchange(self, change: Change, job: _Job, head: bytes, sealed: SealedFile) -> bool:
         uid = job.table.uid
-        mark = change.get(shelves.MARKS, uid) or TableMark()
         run = change.get(shelves.RUNS, job.table.run_uid)
-        home = self._layout.metrics_table(self._layout.run(run.project, run.name), job.table.name) if run else None
-        if mark != job.mark or home != job.folder or (run and run.delete_time):
+        if run is None or run.delete_time or self._folder(run, job.table) != job.folder:
             return False
-        self._sink.release(uid)
-        number = mark.next_segment
-        record = Segment(number, sealed=True, length=sealed.length, rows=sealed.rows, arrow_schema=head)
+        mark = change.get(shelves.MARKS, uid) or TableMark()
         for segment in job.segments:
             key = keys.numbered(uid, segment.number)
             change.delete(shelves.SEGMENTS, key)
@@ -135,43 +154,65 @@ class Sealer:
             change.delete(shelves.BATCHES, keys.batch(uid, ref.first_row))
         for ref in sealed.batches:
             change.put(shelves.BATCHES, keys.batch(uid, ref.first_row), ref)
-        change.put(shelves.SEGMENTS, keys.numbered(uid, number), record)
-        change.put(
-            shelves.MARKS,
-            uid,
-            replace(
-                mark,
-                next_segment=number + 1,
-                batches=mark.batches - len(job.refs) + len(sealed.batches),
-                bytes=mark.bytes - sum(segment.length for segment in job.segments) + sealed.length,
-            ),
+        record = Segment(job.number, sealed=True, length=sealed.length, rows=sealed.rows, arrow_schema=head)
+        change.put(shelves.SEGMENTS, keys.numbered(uid, job.number), record)
+        exchanged = replace(
+            mark,
+            next_segment=max(mark.next_segment, job.number + 1),
+            batches=mark.batches - len(job.refs) + len(sealed.batches),
+            bytes=mark.bytes - sum(segment.length for segment in job.segments) + sealed.length,
         )
+        change.put(shelves.MARKS, uid, exchanged)
+        # Its copy of the mark is no longer the catalog's.
+        self._sink.release(uid)
         return True
 
+    def _folder(self, run: Run, table: MetricsTable) -> Path:
+        return self._layout.metrics_table(self._layout.run(run.project, run.name), table.name)
 
-def _write(job: _Job, path: Path, number: int) -> tuple[bytes, SealedFile]:
+
+def _write(job: _Job) -> tuple[bytes, SealedFile]:
     table = job.table
     schemas = [read_head(segment.arrow_schema) for segment in job.segments]
     schema = reduce(unify, schemas) if schemas else read_head(table.arrow_schema)
     tables = {table.input_table_id: table.foreign_table_url} if table.foreign_table_url else {}
     head = segment_head(schema, table.columns, tables)
+    if not job.segments:
+        make_durable_folder(job.folder)
     reader = SegmentReader(job.folder, job.segments)
     try:
         batches = (stored.decode() for stored in reader.read(job.refs))
-        return head, write_sealed(path, head, batches, number, job.first_row)
+        return head, write_sealed(job.path, head, batches, job.number, job.first_row)
     finally:
         reader.close()
 
 
-def _open_tables(snapshot: Snapshot) -> list[Uid]:
-    return list(dict.fromkeys(Uid(key[:16]) for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS)))
-
-
-def _open_segments(snapshot: Snapshot, uid: Uid) -> list[Segment]:
-    found = (snapshot.get(shelves.SEGMENTS, key) for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS, uid))
+def _closed_segments(snapshot: Snapshot, uid: Uid) -> list[Segment]:
+    found = (
+        snapshot.get(shelves.SEGMENTS, key)
+        for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid)
+        if state == CLOSED
+    )
     return [segment for segment in found if segment is not None]
 
 
-def _table(snapshot: Snapshot, uid: Uid) -> MetricsTable | None:
-    key = snapshot.get(shelves.TABLE_UIDS, uid)
-    return snapshot.get(shelves.TABLES, key) if key else None
+def _small_before(snapshot: Snapshot, uid: Uid, closed: list[Segment]) -> list[Segment]:
+    """The sealed files before the closed segments, from the last one back, while all together stay small."""
+    size = sum(segment.length for segment in closed)
+    small: list[Segment] = []
+    for _, segment in snapshot.scan(shelves.SEGMENTS, uid, reverse=True):
+        if not segment.sealed:
+            continue
+        size += segment.length
+        if size > SMALL_BYTES:
+            break
+        small.insert(0, segment)
+    return small
+
+
+def _empty_job(snapshot: Snapshot, table: MetricsTable, folder: Path) -> _Job | None:
+    """A sealed table without rows still gets its file: other programs learn its columns from it."""
+    mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
+    if mark.next_segment or not table.sealed or not table.arrow_schema:
+        return None
+    return _Job(table, folder, (), (), 0, 0)

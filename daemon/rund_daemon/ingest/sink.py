@@ -33,7 +33,7 @@ class SegmentSink:
         layout: Layout,
         min_free_bytes: int,
         clock: Callable[[], Micros],
-        published: Callable[[Iterable[Uid]], None],
+        published: Callable[[Iterable[Uid], Iterable[Uid]], None],
     ) -> None:
         """Holds no file yet.
 
@@ -41,7 +41,7 @@ class SegmentSink:
             layout: the root.
             min_free_bytes: floor of free space below which rows are refused, so that deleting stays possible.
             clock: gives the time of a commit.
-            published: called on the event loop with the tables that have new rows.
+            published: called on the event loop with the tables that have new rows, and those worth sealing.
         """
         self._layout = layout
         self._min_free_bytes = min_free_bytes
@@ -81,7 +81,8 @@ class SegmentSink:
         """Answers a group whose transaction is durable."""
         for uid in self._staged:
             self._tables[uid].keep()
-        self._answer(appends, frozenset(self._staged))
+        ripe = frozenset(uid for uid in self._staged if self._tables[uid].ripe)
+        self._answer(appends, frozenset(self._staged), ripe)
         self._close_idle()
 
     def abandoned(self, appends: Sequence[Append], error: BaseException) -> None:
@@ -91,7 +92,7 @@ class SegmentSink:
         self._staged.clear()
         for append in appends:
             append.error = append.error or error
-        self._answer(appends, frozenset())
+        self._answer(appends, frozenset(), frozenset())
 
     def close(self) -> None:
         """Closes all files."""
@@ -151,15 +152,15 @@ class SegmentSink:
             if append.table == uid:
                 append.error = append.error or answer
 
-    def _answer(self, appends: Sequence[Append], tables: frozenset[Uid]) -> None:
+    def _answer(self, appends: Sequence[Append], tables: frozenset[Uid], ripe: frozenset[Uid]) -> None:
         if appends and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver, appends, tables)
+            self._loop.call_soon_threadsafe(self._deliver, appends, tables, ripe)
 
-    def _deliver(self, appends: Sequence[Append], tables: frozenset[Uid]) -> None:
+    def _deliver(self, appends: Sequence[Append], tables: frozenset[Uid], ripe: frozenset[Uid]) -> None:
         for append in appends:
             append.answer(append.error)
         if tables:
-            self._published(tables)
+            self._published(tables, ripe)
 
     def _close_idle(self) -> None:
         while len(self._tables) > MAX_OPEN_TABLES:

@@ -32,6 +32,13 @@ from .appends import Append, Chunk
 # oldest is closed: its schema begins a new segment when it comes again.
 MAX_OPEN_SCHEMAS = 8
 
+CLOSED = b"closed"
+"""Value in `open_segments` of a segment that takes no more batches and waits to be sealed."""
+
+# Beyond either of these a table's open segments are worth sealing: their size, or the records of their batches.
+RIPE_BYTES = 64 * 1024 * 1024
+RIPE_BATCHES = 16_384
+
 
 @dataclass(slots=True)
 class _Open:
@@ -49,6 +56,7 @@ class TableFiles:
         self._folder = folder
         self._open: dict[bytes, _Open] = {}
         self._sequences: dict[str, int] = {}
+        self._batches = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -81,7 +89,9 @@ class TableFiles:
 
     def _reopen(self, snapshot: Snapshot) -> None:
         records = [
-            snapshot.get(shelves.SEGMENTS, key) for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
+            snapshot.get(shelves.SEGMENTS, key)
+            for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
+            if state != CLOSED
         ]
         # Of several with one schema only the newest is still appended to.
         newest = {record.arrow_schema: record for record in records if record is not None}
@@ -121,6 +131,12 @@ class TableFiles:
         self._planned_schema = append.unified_schema
         return True
 
+    @property
+    def ripe(self) -> bool:
+        """Whether its open segments are worth sealing."""
+        size = sum(entry.record.length for entry in self._open.values())
+        return size > RIPE_BYTES or self._batches > RIPE_BATCHES
+
     def write(self) -> None:
         """Hands the group's bytes to the kernel."""
         for file in self.dirty:
@@ -148,6 +164,7 @@ class TableFiles:
     def keep(self) -> None:
         """The group is committed: the plan is the state now."""
         self._mark = self._planned_mark
+        self._batches += len(self._refs)
         self._table = replace(self._table, arrow_schema=self._planned_schema)
         self._sequences.update(self._planned_sequences)
         for entry in self._retired:

@@ -86,7 +86,7 @@ class SegmentReader:
             more = os.pread(self._descriptors[segment.number], length - len(data), offset + len(data))
             if not more:
                 raise CorruptError(
-                    f"segment {segment.file_name} ends at {offset + len(data)}, and {segment.length} bytes are committed"
+                    f"segment {segment.file_name} ends at {offset + len(data)}, of {segment.length} committed bytes"
                 )
             data += more
         return memoryview(data)

@@ -14,7 +14,7 @@ import xxhash
 from rund_daemon.model import BatchRef
 
 from .heads import read_head
-from .layout import make_durable_folder, sync_folder
+from .layout import sync_folder
 from .messages import RECORD_BATCH, read_messages
 from .schemas import conform
 
@@ -40,13 +40,12 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[pa.RecordBatch], num
     """Writes a sealed segment, durable and whole when it has its name.
 
     Args:
-        path: its final path.
+        path: its final path, in a folder that is there.
         head: schema message; batches are made to conform to it.
         batches: the rows, in order.
         number: the segment's number.
         first_row: number of the first row in the table.
     """
-    make_durable_folder(path.parent)
     temporary = path.with_name(f".{path.name}.new")
     schema = read_head(head)
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:

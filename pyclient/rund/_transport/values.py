@@ -140,7 +140,7 @@ def _checked_text(text: str, path: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidValueError(f"{path!a} holds a lone surrogate, which is not text; use bytes") from None
+        raise InvalidValueError(f"{path} holds a lone surrogate, which is not text; use bytes") from None
     # A subclass of str, such as a member of StrEnum, is kept as the text that it is.
     return str.__str__(text)
 

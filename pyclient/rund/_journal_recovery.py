@@ -1,0 +1,172 @@
+"""Reads the journal that another process left behind, up to where it is whole.
+
+Every record's checksum is checked. What comes after the first record that is not whole is not looked at, and the
+report says where that is and why. Nothing is changed on disk.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+from ._journal_files import DataFile, head_path
+from ._journal_format import (
+    CURSOR_OFFSET,
+    CUT_SLOTS,
+    CUTS_OFFSET,
+    DATA_HEAD_BYTES,
+    HEAD_BYTES,
+    NO_CUT,
+    SLOT_BYTES,
+    WRITER_OFFSET,
+    Cut,
+    Identity,
+    JournalFormatError,
+    unpack_cut,
+    unpack_data_head,
+    unpack_head,
+)
+from ._journal_records import CODE_END, CODE_SHAPE, CODE_VOID, FIRST_SHAPE_CODE, WORD, low_seed, unpack_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Where a journal ends before its time.
+
+    Attributes:
+        path: The file.
+        offset: The first byte in it that was not read.
+        message: Why, for people.
+    """
+
+    path: Path
+    offset: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftJournal:
+    """What a journal holds.
+
+    Attributes:
+        identity: Who wrote it.
+        cursor: The last batch that was acknowledged.
+        cuts: The batches that may have been sent since, in order and without a gap.
+        closed: Whether the writer said that it was done.
+        dropped_rows: Rows that the writer had no room for.
+        files: Its data files, each with ``tail`` at the end of what is whole; ``JournalReader`` reads them.
+        problems: What was found besides; none after a SIGKILL of the writer.
+    """
+
+    identity: Identity
+    cursor: Cut
+    cuts: tuple[Cut, ...]
+    closed: bool
+    dropped_rows: int
+    files: list[DataFile]
+    problems: list[Problem]
+
+
+def read_left_journal(path: Path) -> LeftJournal:
+    """Reads a journal by its head file.
+
+    Raises:
+        OSError: The head can't be read.
+        JournalFormatError: The head is none, of another version, or damaged.
+    """
+    head = path.read_bytes()
+    identity = unpack_head(head)
+    closed, dropped = struct.unpack_from("<QQ", head, WRITER_OFFSET)
+    cursor = _read_cursor(head)
+    problems: list[Problem] = []
+    files = list(_read_files(path.parent, identity.writer_id, problems))
+    return LeftJournal(identity, cursor, _read_cuts(head, cursor), closed != 0, dropped, files, problems)
+
+
+def left_journals(directory: Path) -> Iterator[Path]:
+    """The head files in a folder."""
+    for path in sorted(directory.glob("*.journal")):
+        if "." not in path.stem:
+            yield path
+
+
+def _read_cursor(head: bytes) -> Cut:
+    slots = (unpack_cut(head[CURSOR_OFFSET + n * SLOT_BYTES :][:SLOT_BYTES]) for n in range(2))
+    return max((cut for cut in slots if cut is not None), key=lambda cut: cut.sequence, default=NO_CUT)
+
+
+def _read_cuts(head: bytes, cursor: Cut) -> tuple[Cut, ...]:
+    cuts, last = list[Cut](), cursor
+    while len(cuts) < CUT_SLOTS:
+        slot = CUTS_OFFSET + (last.sequence + 1) % CUT_SLOTS * SLOT_BYTES
+        cut = unpack_cut(head[slot : slot + SLOT_BYTES])
+        if cut is None or cut.sequence != last.sequence + 1 or cut.begin != last.end:
+            break
+        cuts.append(cut)
+        last = cut
+    return tuple(cuts)
+
+
+def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Iterator[DataFile]:
+    last: DataFile | None = None
+    for path in _data_paths(directory, writer_id):
+        try:
+            file = _open(path, writer_id)
+        except JournalFormatError as error:
+            problems.append(Problem(path, 0, str(error)))
+            return
+        if last is not None and not (last.finished and _follows(file, last)):
+            problems.append(Problem(path, 0, f"it does not go on where {last.path.name} ends"))
+            return
+        _find_end(file, problems)
+        last = file
+        yield file
+
+
+def _data_paths(directory: Path, writer_id: str) -> list[Path]:
+    numbered = [(path.stem.rpartition(".")[2], path) for path in directory.glob(f"{writer_id}.*.journal")]
+    return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
+
+
+def _open(path: Path, writer_id: str) -> DataFile:
+    with path.open("rb") as file:
+        size = path.stat().st_size // WORD * WORD
+        if size < DATA_HEAD_BYTES:
+            raise JournalFormatError(f"the file has {size} bytes, too few for its head")
+        memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    writer, number, base = unpack_data_head(memory[:DATA_HEAD_BYTES])
+    if writer != writer_id:
+        raise JournalFormatError(f"the file belongs to writer {writer}")
+    return DataFile(path, number, base, memory)
+
+
+def _follows(file: DataFile, last: DataFile) -> bool:
+    return file.number == last.number + 1 and file.base == last.position(last.tail)
+
+
+def _find_end(file: DataFile, problems: list[Problem]) -> None:
+    """Sets ``tail`` and ``finished``."""
+    sizes: dict[int, int] = {}
+    offset, problem = DATA_HEAD_BYTES, ""
+    while offset < file.size and not file.finished:
+        word = file.words[offset >> 3]
+        if word == 0:
+            break
+        size, code = (word & 0xFFFF) * WORD, word >> 16 & 0xFFFF
+        problem = _check_record(file, offset, size, code, word, sizes)
+        if problem:
+            break
+        file.finished = code == CODE_END
+        offset += size
+    file.tail = file.claimed = offset
+    rest = file.memory[offset:]
+    if not problem and not file.finished and rest.count(0) != len(rest):
+        # The body of a record whose word was never stored: what SIGKILL in the middle of a write leaves.
+        begun = len(rest) - len(rest.lstrip(b"\0")) <= 2 * WORD
+        problem = "" if begun and len(rest.rstrip(b"\0")) < MAX_BEGUN_BYTES else "there are bytes after the end"
+    if problem:
+        problems.append(Problem(file.path, offset, problem))

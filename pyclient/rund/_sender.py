@@ -1,0 +1,291 @@
+"""The table ``history`` of one process: rows go into the journal at once and to the daemon soon after.
+
+``HistoryLog.log`` needs the journal only. A thread turns what has gathered into Arrow batches, writes down which
+rows each of them holds, sends them, and gives the journal's files back when they are acknowledged. While no daemon
+answers the rows wait, and ``log`` does not notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from ._errors import InternalError, OverLimitError, RundError, WaitTimeoutError
+from ._history_batch import HistoryBatches
+from ._identity import new_writer_id
+from ._journal import Journal, JournalOwner
+from ._journal_files import journal_directory
+from ._journal_format import CUT_SLOTS, NO_CUT, Cut
+from ._journal_limits import JournalLimits, limits_from_environment
+from ._journal_reader import MAX_BATCH_BYTES, JournalReader, Rows
+from ._transport.write_call import StreamTransport
+from ._transport.write_stream import WriteStream
+
+LINGER_S = 0.005
+"""How long the first row after a rest waits for company."""
+HOLD_S = 0.05
+"""At least this long from one sending to the next: each costs the trainer some of the interpreter's time."""
+_URGENT_POLL_S = 0.002
+_LEAST_BATCH_LIMIT = 4 * MAX_BATCH_BYTES
+_JOIN_S = 0.5
+
+
+class HistoryLog:
+    """What ``run.log`` writes to. Safe for use by many threads and in signal handlers.
+
+    In a forked child ``log`` goes on, into a journal of the child's own that the daemon drains; ``flush`` and ``close``
+    have nothing to wait for there.
+
+    Args:
+        transport: The connection to the daemon; None keeps the rows in the journal.
+        root: The daemon's root, where it looks for journals.
+        run_name: Resource name of the run.
+        writer_id: UUID of this process as a writer of the run; no other journal may have it.
+        rank: Rank of this process.
+        run_uid: The run's uid, by which it is found after a rename.
+        limits: How large the journal may grow; by default as ``RUND_JOURNAL_*`` say.
+    """
+
+    def __init__(
+        self,
+        transport: StreamTransport | None,
+        root: Path,
+        run_name: str,
+        writer_id: str,
+        rank: int,
+        *,
+        run_uid: str = "",
+        limits: JournalLimits | None = None,
+    ) -> None:
+        owner = JournalOwner(
+            writer_id=writer_id,
+            stream_id=new_writer_id(),
+            run=run_name,
+            root=str(root),
+            rank=rank,
+            sends=transport is not None,
+            run_uid=run_uid,
+        )
+        # Its put may be called from a signal handler that interrupted another put; that of an Event may not.
+        wakes: SimpleQueue[None] = SimpleQueue()
+        self._journal = Journal(
+            journal_directory(root, os.environ),
+            owner,
+            limits or limits_from_environment(os.environ),
+            lambda: wakes.put(None),
+        )
+        self._sender = None if transport is None else _Sender(self._journal, transport, wakes)
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that were dropped because the journal was full; see ``JournalLimits.when_full``."""
+        return self._journal.dropped_rows
+
+    @property
+    def error(self) -> RundError | None:
+        """Why nothing more can be sent from this process, or None. The rows stay in the journal."""
+        return self._sender.error if self._sender is not None and self._sends() else None
+
+    def log(self, values: Mapping[str, object], step: int | None = None) -> None:
+        """Keeps one row; when it returns, the row survives SIGKILL of this process.
+
+        Args:
+            values: None, bool, int, float, str, NumPy scalars, tensors of one value, or short lists of numbers, by key.
+            step: The step; None means one more than that of the last row of this process, 0 at first.
+
+        Raises:
+            InvalidArgumentError: A key, a value or the step can't be kept; the message names it.
+            JournalFullError: The journal is full and no daemon has taken rows for as long as ``log`` may wait.
+            WrongStateError: The log was closed.
+        """
+        self._journal.append(values, step)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Returns when all that was logged is acknowledged. Without a sender, as in a forked child, it does nothing.
+
+        Raises:
+            WaitTimeoutError: It was not in that many seconds.
+            RundError: Nothing more can be sent; the subclass says why.
+        """
+        if self._sender is not None and self._sends():
+            self._sender.flush(timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Takes no more rows, sends what is left, and ends after so many seconds at the latest.
+
+        Returns:
+            Whether all rows are acknowledged. If not they stay in the journal, for the daemon to take from there.
+        """
+        self._journal.close()
+        if self._sender is None or not self._sends():
+            self._journal.release()
+            return self._journal.position() == 0
+        return self._sender.close(timeout)
+
+    def _sends(self) -> bool:
+        return self._journal.owner.sends
+
+
+class _Sender:
+    """The thread that empties a journal.
+
+    Attributes:
+        error: Why it has given up, or None.
+    """
+
+    def __init__(self, journal: Journal, transport: StreamTransport, wakes: SimpleQueue[None]) -> None:
+        self.error: RundError | None = None
+        self._journal = journal
+        self._transport = transport
+        self._wakes = wakes
+        self._stream: WriteStream | None = None
+        self._reader = JournalReader(journal.files)
+        self._batches = HistoryBatches(journal.owner.rank)
+        self._outstanding: deque[Cut] = deque()
+        self._last = NO_CUT
+        self._moved = threading.Condition(threading.Lock())
+        self._sent_position = 0
+        self._urgent_until = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="rund-sender", daemon=True)
+        self._thread.start()
+
+    def flush(self, timeout: float | None) -> None:
+        """See HistoryLog."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        position = self._journal.position()
+        self._urgent_until = max(self._urgent_until, position)
+        self._wakes.put(None)
+        with self._moved:
+            self._moved.wait_for(lambda: self.error or self._sent_position >= position, timeout)
+            sequence = self._last.sequence
+        if self.error is not None:
+            raise copy.copy(self.error)  # each that raises it adds its own traceback
+        if self._sent_position < position:
+            raise WaitTimeoutError("no daemon has taken the rows in time; they wait in the journal")
+        if self._stream is not None:
+            self._stream.wait(sequence, None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def close(self, timeout: float) -> bool:
+        """See HistoryLog."""
+        deadline = time.monotonic() + timeout
+        try:
+            self.flush(timeout)
+            kept = True
+        except RundError:
+            kept = False
+        self._stopped = True
+        self._wakes.put(None)
+        if self._stream is not None:
+            self._end_stream(self._stream, kept, max(0.0, deadline - time.monotonic()))
+        self._thread.join(_JOIN_S)
+        if kept:
+            self._journal.remove()
+        else:
+            self._journal.release()
+        return kept
+
+    def _end_stream(self, stream: WriteStream, kept: bool, timeout: float) -> None:
+        # All rows are safe by now; what is asked for is only a tidy end.
+        with contextlib.suppress(RundError):
+            if kept:
+                stream.close(timeout=timeout)
+        stream.abort()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                self._absorb_acks()
+                self._send()
+                self._rest()
+        except RundError as error:
+            self._give_up(error)
+        except Exception as error:
+            # Whatever it is, who flushes must hear of it; the rows are safe in the journal.
+            self._give_up(InternalError(f"the sender failed: {error!r}"))
+
+    def _send(self) -> None:
+        while not self._stopped and self._may_send():
+            rows = self._reader.take()
+            if rows is not None:
+                self._send_rows(rows)
+            with self._moved:
+                self._sent_position = self._reader.position
+                self._moved.notify_all()
+
+    def _send_rows(self, rows: Rows) -> None:
+        head, stream = self._journal.head, self._stream
+        assert head is not None
+        assert stream is not None
+        cut = Cut(self._last.sequence + 1, rows.begin, rows.end, self._last.rows + rows.count)
+        # The cut comes first: whoever sends these rows again must put the same ones under the same sequence.
+        head.write_cut(cut)
+        self._outstanding.append(cut)
+        sequence = stream.write(self._batches.batch(rows))
+        if sequence != cut.sequence:
+            raise InternalError(f"the stream is at batch {sequence} and the journal at {cut.sequence}")
+        self._last = cut
+
+    def _may_send(self) -> bool:
+        if self._pending() == 0:
+            return False
+        if self._stream is None:
+            owner = self._journal.owner
+            table = f"{owner.run}/metrics/history"
+            self._stream = WriteStream(
+                self._transport, table, stream_id=owner.stream_id, create_missing=True, patience_s=None
+            )
+        limits = self._stream.open()
+        if limits is None:
+            return False
+        if min(limits.batch_bytes, limits.inflight_bytes // 2) < _LEAST_BATCH_LIMIT:
+            raise OverLimitError(f"the daemon takes batches of {limits.batch_bytes} bytes only")
+        return len(self._outstanding) < CUT_SLOTS - 1 and self._stream.has_room(MAX_BATCH_BYTES)
+
+    def _pending(self) -> int:
+        return self._journal.position() - self._reader.position
+
+    def _absorb_acks(self) -> None:
+        stream, head = self._stream, self._journal.head
+        if stream is None or head is None:
+            return
+        if stream.error is not None:
+            raise stream.error
+        acked = None
+        while self._outstanding and self._outstanding[0].sequence <= stream.committed:
+            acked = self._outstanding.popleft()
+        if acked is not None:
+            head.write_cursor(acked)
+            self._journal.free(acked.end if self._outstanding else self._reader.position)
+
+    def _rest(self) -> None:
+        """Sleeps until there is something to do."""
+        if self._urgent_until > self._reader.position:
+            self._sleep(_URGENT_POLL_S)
+            return
+        if not (self._pending() or self._outstanding):
+            self._journal.ask_to_be_woken()
+            if not self._pending():
+                self._wakes.get()
+            self._sleep(LINGER_S)
+            return
+        self._sleep(HOLD_S)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleeps, but not when somebody calls, and forgets the calls of before."""
+        with contextlib.suppress(Empty):
+            self._wakes.get(timeout=seconds)
+            while True:
+                self._wakes.get_nowait()
+
+    def _give_up(self, error: RundError) -> None:
+        with self._moved:
+            self.error = error
+            self._moved.notify_all()
