@@ -64,7 +64,7 @@ check: $(RUND) $(TEST) $(LINT) ## all that can be checked without running it; `m
 	@if tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
 	  then echo "buf breaking, against $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
 	  else echo "buf breaking: there is no release yet, so there is nothing to break"; fi
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 
 .PHONY: format

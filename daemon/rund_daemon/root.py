@@ -94,16 +94,6 @@ def report_failure(root: Path, message: str) -> None:
         return
 
 
-def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 if that can't be known. With the pid it is unique."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    # The second field is a name in parentheses that may hold anything.
-    return int(stat.rpartition(")")[2].split()[19])
-
-
 def file_system_of(path: Path, mounts: str) -> str:
     """Gives the type of the file system that a path lies on, by the text of /proc/self/mounts."""
     best, found = "", ""

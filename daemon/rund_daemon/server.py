@@ -56,13 +56,15 @@ from .limits import Limits
 from .listeners import Listener, listeners_of, prepare_socket
 from .model import Uid
 from .operations import Operations
+from .processes import boot_id, start_ticks
 from .reading.run_lists import RunLists
 from .reading.scan import MetricsReader
 from .reading.table_scan import TableReader
 from .reading.watch import RunWatch
-from .root import publish_address, start_ticks, withdraw_address
+from .root import publish_address, withdraw_address
 from .runs import Runs
 from .runs.copying import RunCopies
+from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
 from .runs.tables_by_url import TablesByUrl
 from .segments.layout import Layout, settle_move
@@ -105,6 +107,7 @@ class Daemon:
     sink: SegmentSink
     sealer: Sealer
     snapshots: RunSnapshots
+    liveness: Liveness
     operations: Operations
     sessions: WriteSessions
     health: HealthServicer
@@ -122,6 +125,7 @@ class Daemon:
         self.tasks = [
             asyncio.create_task(self.sealer.run()),
             asyncio.create_task(self.snapshots.run()),
+            asyncio.create_task(self.liveness.run()),
             asyncio.create_task(self._keep_house()),
         ]
         publish_address(self.config.root, self._address())
@@ -274,6 +278,7 @@ async def build(config: Config) -> Daemon:
         sink,
         sealer,
         RunSnapshots(catalog, layout, feed, folders),
+        Liveness(catalog, feed, now, Host(socket.gethostname(), boot_id())),
         operations,
         sessions,
         health,

@@ -59,9 +59,7 @@ def init(
     if resume and not run_name:
         raise InvalidFieldError("resume=True needs the run_name of the run that is to go on")
     if resume and if_exists not in ("rename", "reuse"):
-        raise InvalidFieldError(
-            f"resume=True goes on with a run, and if_exists={if_exists!r} does not; leave one out"
-        )
+        raise InvalidFieldError(f"resume=True goes on with a run, and if_exists={if_exists!r} does not; leave one out")
     project = checked_name(project_name or DEFAULT_PROJECT, "project_name")
     if run_name is not None:
         checked_name(run_name, "run_name")

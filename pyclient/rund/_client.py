@@ -54,9 +54,7 @@ class Client:
         query = run_calls.RunQuery(project_name or "", filter, order_by, show_deleted, page_size)
         return run_calls.list_runs(self.daemon.transport, query)
 
-    def list_tables(
-        self, project_name: str | None = None, dataset_name: str | None = None
-    ) -> Iterator[Table]:
+    def list_tables(self, project_name: str | None = None, dataset_name: str | None = None) -> Iterator[Table]:
         """Gives input tables, newest first; None means those of all projects or data sets."""
         transport = self.daemon.transport
         infos = table_calls.list_tables(transport, project_name or "", dataset_name or "")

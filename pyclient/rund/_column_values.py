@@ -73,9 +73,7 @@ def _as_arrow(values: Any) -> AnyColumn | None:
 def _as_list(values: Any) -> Sequence[Any]:
     if isinstance(values, list | tuple):
         return values
-    if not hasattr(values, "__iter__") or isinstance(
-        values, str | bytes | bytearray | dict | set | frozenset
-    ):
+    if not hasattr(values, "__iter__") or isinstance(values, str | bytes | bytearray | dict | set | frozenset):
         kind = type(values).__name__
         raise TypeError(f"it is of type {kind}, not a column; give a list, or use constants=")
     return list(values)

@@ -47,9 +47,7 @@ class Columns:
     schemas: tuple[ColumnSchema, ...]
 
 
-def columns_from(
-    metrics: Any, column_schemas: ColumnSchemas | None = None, *, partial: bool = False
-) -> Columns:
+def columns_from(metrics: Any, column_schemas: ColumnSchemas | None = None, *, partial: bool = False) -> Columns:
     """Reads the caller's metrics.
 
     Args:
@@ -153,13 +151,9 @@ def _checked_name(name: Any) -> str:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise InvalidColumnError(
-            f"the column name {name!a} holds a lone surrogate, which is not text"
-        ) from None
+        raise InvalidColumnError(f"the column name {name!a} holds a lone surrogate, which is not text") from None
     if not 1 <= length <= MAX_NAME_BYTES:
-        raise InvalidColumnError(
-            f"the column name {name[:40]!r} has {length} bytes; give 1 to {MAX_NAME_BYTES}"
-        )
+        raise InvalidColumnError(f"the column name {name[:40]!r} has {length} bytes; give 1 to {MAX_NAME_BYTES}")
     return name
 
 
@@ -180,12 +174,13 @@ def _read(name: str, values: Any, schema: ColumnSchema) -> tuple[AnyColumn, Colu
 
 def _as_vectors(array: AnyColumn, role: ColumnRole) -> AnyColumn:
     kind: Any = array.type
+    if pa.types.is_null(kind):
+        return array  # no row has said yet how wide it is
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         widths: Any = pc.min_max(pc.list_value_length(array)).as_py()
         if widths["min"] != widths["max"]:
             raise ValueError(
-                f"its role is {role}, but its lists have {widths['min']} to {widths['max']} values; "
-                "give one width"
+                f"its role is {role}, but its lists have {widths['min']} to {widths['max']} values; give one width"
             )
         kind = pa.list_(pa.float32(), widths["min"] or _MAP_WIDTHS.get(role, 1))
         array = array.cast(kind)

@@ -6,6 +6,7 @@ columns from where they lie, so that a reader costs the trainer little of the in
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -91,9 +92,11 @@ class Rows:
         limit: How many rows it may have, with the columns that it has so far.
         groups: Rows of fixed size.
         loose: Rows that carry their keys, with their places.
+        until: Position where the batch ends, however large it is; None: where it is full.
     """
 
     begin: int
+    until: int | None = None
     end: int = 0
     count: int = 0
     limit: int = MAX_BATCH_ROWS
@@ -106,6 +109,8 @@ class Rows:
         """Makes room for rows with these keys; False when none of them fits."""
         self._keys.update(keys)
         self._room -= extra_bytes
+        if self.until is not None:
+            return True
         self.limit = min(MAX_BATCH_ROWS, self._room // (_ROW_BYTES + _VALUE_BYTES * len(self._keys)))
         # A row that is too large for any batch goes alone.
         self.limit = max(self.limit, 0 if self.count else 1)
@@ -125,7 +130,7 @@ class FileRecords:
 
     def gather(self, rows: Rows) -> bool:
         """Adds rows until the batch is full (False) or all that is complete was taken."""
-        stop, words, groups = self.file.tail, self.file.words, dict[int, Group]()
+        stop, words, groups = self._stop(rows), self.file.words, dict[int, Group]()
         while self.offset < stop:
             begin = self.offset
             low = words[begin >> 3] & _LOW
@@ -146,6 +151,10 @@ class FileRecords:
             rows.count += count
             self.offset = begin + count * size
         return True
+
+    def _stop(self, rows: Rows) -> int:
+        tail = self.file.tail
+        return tail if rows.until is None else min(tail, rows.until - self.file.position(0))
 
     def _group(self, low: int, rows: Rows) -> Group | None:
         """A group for rows with that word; None when it is a record of another kind, which is taken here."""
@@ -199,9 +208,15 @@ class JournalReader:
         self._cut_end = 0
         self.position = 0
 
-    def take(self) -> Rows | None:
-        """Takes the rows of the next batch; None when there are none."""
-        rows = Rows(self._cut_end)
+    def take(self, until: int | None = None) -> Rows | None:
+        """Takes the rows of the next batch; None when there are none.
+
+        Args:
+            until: Position where the batch ends, if that was settled before: the end of a cut.
+        """
+        rows = Rows(self._cut_end, until)
+        if until is not None:
+            rows.limit = sys.maxsize
         while (records := self._current()) is not None:
             complete = records.gather(rows)
             self.position = records.file.position(records.offset)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from ._journal_files import DataFile, head_path
+from ._journal_files import DataFile
 from ._journal_format import (
     CURSOR_OFFSET,
     CUT_SLOTS,
     CUTS_OFFSET,
     DATA_HEAD_BYTES,
-    HEAD_BYTES,
     NO_CUT,
     SLOT_BYTES,
     WRITER_OFFSET,
@@ -30,7 +29,16 @@ from ._journal_format import (
     unpack_data_head,
     unpack_head,
 )
-from ._journal_records import CODE_END, CODE_SHAPE, CODE_VOID, FIRST_SHAPE_CODE, WORD, low_seed, unpack_shape
+from ._journal_records import (
+    CODE_END,
+    CODE_SHAPE,
+    CODE_VOID,
+    FIRST_SHAPE_CODE,
+    MAX_RECORD_BYTES,
+    WORD,
+    low_seed,
+    unpack_shape,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +158,52 @@ def _follows(file: DataFile, last: DataFile) -> bool:
 
 def _find_end(file: DataFile, problems: list[Problem]) -> None:
     """Sets ``tail`` and ``finished``."""
-    sizes: dict[int, int] = {}
+    row_bytes: dict[int, int] = {}
     offset, problem = DATA_HEAD_BYTES, ""
-    while offset < file.size and not file.finished:
+    while offset < file.size and not file.finished and not problem:
         word = file.words[offset >> 3]
         if word == 0:
+            problem = _look_behind(file, offset)
             break
         size, code = (word & 0xFFFF) * WORD, word >> 16 & 0xFFFF
-        problem = _check_record(file, offset, size, code, word, sizes)
-        if problem:
-            break
-        file.finished = code == CODE_END
-        offset += size
+        problem = _check_record(file, offset, word, row_bytes)
+        if not problem:
+            file.finished = code == CODE_END
+            offset += size
+    if offset >= file.size and not (file.finished or problem):
+        problem = "the file is cut off"
     file.tail = file.claimed = offset
-    rest = file.memory[offset:]
-    if not problem and not file.finished and rest.count(0) != len(rest):
-        # The body of a record whose word was never stored: what SIGKILL in the middle of a write leaves.
-        begun = len(rest) - len(rest.lstrip(b"\0")) <= 2 * WORD
-        problem = "" if begun and len(rest.rstrip(b"\0")) < MAX_BEGUN_BYTES else "there are bytes after the end"
     if problem:
         problems.append(Problem(file.path, offset, problem))
+
+
+def _check_record(file: DataFile, offset: int, word: int, row_bytes: dict[int, int]) -> str:
+    """What is wrong with a record, or nothing. Learns the shapes."""
+    low = word & 0xFFFFFFFF
+    size, code = (low & 0xFFFF) * WORD, low >> 16
+    if size == 0 or offset + size > file.size:
+        return f"a record claims {size} bytes"
+    body = b"" if code == CODE_VOID else file.memory[offset + WORD : offset + size]
+    if crc32(body, low_seed(low)) != word >> 32:
+        return "the checksum of a record does not fit"
+    if code == CODE_SHAPE:
+        try:
+            shape = unpack_shape(bytes(body))
+        except JournalFormatError as error:
+            return str(error)
+        row_bytes[shape.code] = shape.row_bytes()
+    elif code >= FIRST_SHAPE_CODE and row_bytes.get(code) != size:
+        return f"a row of {size} bytes has shape {code}, which was not declared so"
+    elif CODE_VOID < code < FIRST_SHAPE_CODE:
+        return f"a record has code {code}, which this version does not know"
+    return ""
+
+
+def _look_behind(file: DataFile, offset: int) -> str:
+    """What is wrong where the records end, or nothing: the body of a record that was being written is not."""
+    rest = bytes(file.memory[offset:])
+    used, empty = len(rest.rstrip(b"\0")), len(rest) - len(rest.lstrip(b"\0"))
+    # A body begins right behind its word, and within the first words of any body there is one that is not zero.
+    if used == 0 or (used <= MAX_RECORD_BYTES and empty <= 3 * WORD):
+        return ""
+    return f"{used - empty} bytes follow after a gap of {empty}"

@@ -31,9 +31,7 @@ class MetricsWriter:
     Not made directly: use ``Run.metrics_writer``.
     """
 
-    def __init__(
-        self, daemon: Daemon, run: str, spec: TableSpec, column_schemas: ColumnSchemas | None
-    ) -> None:
+    def __init__(self, daemon: Daemon, run: str, spec: TableSpec, column_schemas: ColumnSchemas | None) -> None:
         self._daemon = daemon
         self._run = run
         self._spec = spec

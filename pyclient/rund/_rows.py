@@ -108,9 +108,7 @@ def source_at(daemon: Daemon, url: str) -> RowSource:
         if path.parts[-4:-3] == ("runs",) and path.parts[-2] == "metrics":
             run_url = str(path.parents[1])
             name = f"projects/{path.parts[-5]}/runs/{path.parts[-3]}/metrics/{path.name}"
-            return MetricsRows(
-                daemon, metrics_calls.get_metrics_table(daemon.transport, name), run_url, no_flush
-            )
+            return MetricsRows(daemon, metrics_calls.get_metrics_table(daemon.transport, name), run_url, no_flush)
         url = str(path)
     return InputRows(daemon, table_calls.get_table(daemon.transport, url=url))
 

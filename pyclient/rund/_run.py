@@ -35,7 +35,7 @@ class Run:
     def __init__(self, daemon: Daemon, info: RunInfo, writer_id: str = "") -> None:
         self.daemon = daemon
         self._info = info
-        self.writer = RunWriter(daemon, writer_id)
+        self.writer = RunWriter(daemon, info.uid, writer_id)
 
     @classmethod
     def from_url(cls, url: PathLike, *, address: str | None = None, deleted: bool = False) -> Run:
@@ -343,9 +343,7 @@ class Run:
         )
         session.ended(self)
         if not acked:
-            raise WaitTimeoutError(
-                f"not all rows of {self.url} were acked in {timeout} s; the rest is in the journal"
-            )
+            raise WaitTimeoutError(f"not all rows of {self.url} were acked in {timeout} s; the rest is in the journal")
 
     copy = _run_copy.copy
 

@@ -18,9 +18,7 @@ _NO_REDUCTION = (
 
 def query(run: Run, sql: str) -> NoReturn:
     """SQL over the run's tables. Not in this release."""
-    raise UnsupportedError(
-        "query() is not in this release; use metrics_tables and to_arrow(), or to_duckdb()"
-    )
+    raise UnsupportedError("query() is not in this release; use metrics_tables and to_arrow(), or to_duckdb()")
 
 
 def compare(run: Run, other: Run, on: str = "example_id") -> NoReturn:

@@ -85,7 +85,7 @@ def add_metrics(
     return [_new_metrics.write_all(run.daemon, run.resource_name, spec, columns)]
 
 
-def add_metrics_data(  # noqa: PLR0917 - the API's own order
+def add_metrics_data(
     run: Run,
     metrics: Any,
     override_column_schemas: ColumnSchemas = {},  # noqa: B006 - the API's default; never changed

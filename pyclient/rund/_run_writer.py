@@ -8,14 +8,14 @@ import time
 import weakref
 
 from ._identity import new_writer_id, rank
-from ._sender import HistoryLog
 from ._locate import Daemon
 from ._metrics_writer import MetricsWriter
 from ._root import default_root
+from ._sender import HistoryLog
 from ._transport import in_forked_child
 
 READ_FLUSH_TIMEOUT_S = 60.0
-"""How long a reader waits for its own rows."""
+"""How long a reader waits for its own rows, and a stream that has nothing to send for its end."""
 
 
 class RunWriter:
@@ -23,13 +23,15 @@ class RunWriter:
 
     Args:
         daemon: Where the run is.
+        run_uid: The run's uid.
         writer_id: The name under which the process was made a writer of the run; empty when it was not.
     """
 
-    def __init__(self, daemon: Daemon, writer_id: str = "") -> None:
+    def __init__(self, daemon: Daemon, run_uid: str, writer_id: str = "") -> None:
         self.history: HistoryLog | None = None
         self.writer_id = writer_id
         self._daemon = daemon
+        self._run_uid = run_uid
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._writers: weakref.WeakSet[MetricsWriter] = weakref.WeakSet()
@@ -70,7 +72,12 @@ class RunWriter:
         left = _Left(timeout)
         for writer in tuple(self._writers):
             writer.flush(left())
-        return self.history is None or self.history.close(left())
+        history = self.history
+        if history is None:
+            return True
+        if timeout is None:
+            history.flush(None)
+        return history.close(READ_FLUSH_TIMEOUT_S if timeout is None else left() or 0.0)
 
     def renamed(self) -> None:
         """The next row goes to the run under its new name."""
@@ -81,9 +88,11 @@ class RunWriter:
     def _new_history(self, run: str) -> HistoryLog:
         own_rank = rank(os.environ)
         root = self._daemon.root if self._daemon.root.is_dir() else default_root(os.environ)
+        uid = self._run_uid
         if in_forked_child():
-            return HistoryLog(None, root, run, new_writer_id(), own_rank)
-        return HistoryLog(self._daemon.transport, root, run, self.writer_id or new_writer_id(), own_rank)
+            return HistoryLog(None, root, run, new_writer_id(), own_rank, run_uid=uid)
+        writer_id = self.writer_id or new_writer_id()
+        return HistoryLog(self._daemon.transport, root, run, writer_id, own_rank, run_uid=uid)
 
 
 class _Left:

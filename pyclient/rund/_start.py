@@ -60,9 +60,7 @@ def connect(root_url: PathLike | None = None, address: str | None = None, *, sta
     if daemon is None and start:
         daemon = start_daemon(root)
     if daemon is None:
-        raise DaemonUnavailableError(
-            f"no daemon serves the root {root}; start one with `rund serve --root {root}`"
-        )
+        raise DaemonUnavailableError(f"no daemon serves the root {root}; start one with `rund serve --root {root}`")
     return daemon
 
 
@@ -115,9 +113,7 @@ class _Start:
             return
         self._child = None
         if code != ROOT_IS_LOCKED:
-            raise DaemonUnavailableError(
-                f"the daemon could not be started (exit code {code}): {_reason(self._root)}"
-            )
+            raise DaemonUnavailableError(f"the daemon could not be started (exit code {code}): {_reason(self._root)}")
         self._next_spawn = time.monotonic() + _RESPAWN_PAUSE_S
 
     def _too_late(self) -> str:

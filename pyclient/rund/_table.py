@@ -209,8 +209,11 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema, without reading rows; it has no fields while nothing was written."""
-        message = self.info.arrow_schema
-        return pa.ipc.read_schema(pa.py_buffer(message)) if message else pa.schema([])
+        info = self.info
+        if isinstance(info, MetricTableInfo) and info.constants:
+            # They are no columns of what was written; the daemon knows what it reads them as.
+            return _frames.table_of(self._source.read(RowRequest(row_limit=0))).schema
+        return pa.ipc.read_schema(pa.py_buffer(info.arrow_schema)) if info.arrow_schema else pa.schema([])
 
     @property
     def columns(self) -> tuple[ColumnSchema, ...]:

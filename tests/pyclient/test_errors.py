@@ -14,7 +14,7 @@ from rund._transport.status import CLASS_OF_CODE, CLASS_OF_REASON, error_from_rp
 from rund_pb.v1 import error_reason_pb2 as pb
 
 REASONS = {
-    name.removeprefix("ERROR_REASON_") for name in pb.ErrorReason.keys() if not name.endswith("_UNSPECIFIED")
+    name.removeprefix("ERROR_REASON_") for name, _ in pb.ErrorReason.items() if not name.endswith("_UNSPECIFIED")
 }
 
 # The codes as error_reason.proto says them in the comment above each reason.

@@ -25,7 +25,9 @@ def test_all_is_complete_and_sorted() -> None:
 def test_every_error_is_offered() -> None:
     from rund import _errors
 
-    errors = {name for name, value in vars(_errors).items() if isinstance(value, type) and value.__module__ == "rund._errors"}
+    errors = {
+        name for name, value in vars(_errors).items() if isinstance(value, type) and value.__module__ == "rund._errors"
+    }
     assert errors <= set(rund.__all__)
 
 
@@ -75,8 +77,8 @@ assert not heavy, heavy
 
 API = {
     # run-api: names, order and defaults are a promise
-    "init": "project_name=None, run_name=None, description=None, parameters=None, if_exists='rename', *, root_url=None, "
-    "labels=None, address=None, resume=False",
+    "init": "project_name=None, run_name=None, description=None, parameters=None, if_exists='rename', *, "
+    "root_url=None, labels=None, address=None, resume=False",
     "Run.copy": "run_name=None, project_name=None, root_url=None, if_exists='raise', *, destination_url=None",
     "Run.add_input_table": "input_table",
     "Run.add_input_value": "input_value",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import math
@@ -101,7 +101,7 @@ def test_what_is_like_a_value_becomes_one(given: object, kept: object) -> None:
         ({"optim": {"lr": {1, 2}}}, "parameters['optim']['lr'] is a set"),
         ({"a": [1, [object()]]}, "parameters['a'][1][0] is a object"),
         ({"a": np.zeros(2)}, "parameters['a'] is a ndarray, which can't be kept; use .tolist()"),
-        ({"a": datetime.date(2020, 1, 1)}, "isoformat"),
+        ({"a": dt.date(2020, 1, 1)}, "isoformat"),
         ({"a": np.datetime64(1, "ns")}, "parameters['a'] is a datetime64"),
         ({"a": np.timedelta64(1, "ns")}, "parameters['a'] is a timedelta64"),
         ({"a": decimal.Decimal(1)}, "float(...)"),

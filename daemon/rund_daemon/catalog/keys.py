@@ -6,6 +6,7 @@
     ├── run_names               project ␀ run                         → run uid           runs not in trash
     ├── trash_names             project ␀ run ␀ run uid               → run uid           runs in trash
     ├── project_runs            project ␀ run uid                     → run uid           all runs, by creation
+    ├── live_runs               run uid                               → nothing           runs that have not ended
     ├── launches                digest of launch, project and name    → run uid
     ├── values                  run uid, kind, u32 number             → MapValue          inputs and outputs
     ├── tables                  run uid, u32 number                   → MetricsTable      in order of writing

@@ -12,7 +12,8 @@ from importlib import metadata
 
 import click
 
-from ..config import ConfigError
+from rund_daemon.config import ConfigError
+
 from .exit_codes import ExitCode, exit_code_of_status
 
 SUMMARIES: Mapping[str, tuple[str, str]] = {
@@ -36,10 +37,10 @@ _EPILOG = "RUND_ROOT, RUND_ADDRESS and RUND_TOKEN stand in for --root, --address
 class _LateGroup(click.Group):
     """Imports the module of a command when the command is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUMMARIES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click gives it
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
         module = importlib.import_module(f"{__package__}.{SUMMARIES[cmd_name][0]}")
@@ -47,12 +48,12 @@ class _LateGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click gives it
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in SUMMARIES.items()])
 
 
-def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         click.echo(f"rund {metadata.version('rund')}")
         context.exit()

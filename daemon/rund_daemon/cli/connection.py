@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-
 from rund._errors import DaemonUnavailableError, InvalidUrlError, RundError, WaitTimeoutError
 from rund._transport import Transport, daemon_calls
 from rund._types import ServerInfo
 
-from ..root import ADDRESS_FILE, LOCK_FILE, start_ticks
+from rund_daemon.root import ADDRESS_FILE, LOCK_FILE, start_ticks
+
 from .exit_codes import Failure
 from .options import Target
 

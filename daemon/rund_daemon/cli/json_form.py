@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -49,19 +49,19 @@ def json_form(value: object) -> object:
     return _text_or_number(value)
 
 
-def utc_text(time: datetime.datetime) -> str:
+def utc_text(time: dt.datetime) -> str:
     """A time as RFC 3339 in UTC; one without a time zone is left in its own."""
     if time.tzinfo is None:
         return time.isoformat()
-    return time.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    return time.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
 def _text_or_number(value: object) -> object:
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return utc_text(value)
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         return value.total_seconds()
     if isinstance(value, (decimal.Decimal, Path)):
         return str(value)

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 import click
 
-from ..config import default_root
-from .report import Report, report_for
+from rund_daemon.config import default_root
+
+from .report import report_for
 
 Command: TypeAlias = Callable[..., None]
 """A command's function. Its parameters are click's business, which has no types for them."""
@@ -49,10 +50,11 @@ def target_of(root: str | None, address: str | None, token: str | None, environm
 def takes_target(command: Command) -> Command:
     """Adds `--root`, `--address` and `--token`, and hands them over as `target`."""
 
-    @root_option @click.option("--address", metavar="ADDRESS", help="Where the daemon listens: unix:PATH,
-    tcp:HOST:PORT or tls:HOST:PORT.") @click.option("--token", metavar="TOKEN", help="Token for a daemon on TCP;
-    better given as RUND_TOKEN.") @functools.wraps(command) def wrapped(*, root: str | None, address: str | None,
-    token: str | None, **rest: Any) -> None:
+    @root_option
+    @click.option("--address", metavar="ADDRESS", help="Where it listens: unix:PATH, tcp:HOST:PORT or tls:HOST:PORT.")
+    @click.option("--token", metavar="TOKEN", help="Token for a daemon on TCP; better given as RUND_TOKEN.")
+    @functools.wraps(command)
+    def wrapped(*, root: str | None, address: str | None, token: str | None, **rest: Any) -> None:
         command(target=target_of(root, address, token, os.environ), **rest)
 
     return wrapped

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-
 from rund._errors import InvalidUrlError
 from rund._root import is_alias, local_path
 

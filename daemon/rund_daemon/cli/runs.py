@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import click
-
 from rund._transport import Transport, run_calls
 from rund._types import Cause, CauseKind, MetricTableInfo, RunInfo
 
@@ -14,16 +13,22 @@ from .connection import Connection, connect
 from .options import Target, takes_report, takes_target
 from .report import Cell, Report, Shown
 from .run_names import RunName, parse_run
-from .wording import bytes_text, count_text, local_time_text, value_text
+from .wording import bytes_text, count_text, local_time_text
 
 _DESCRIPTION_LENGTH = 60
 
 
-@click.command() @click.argument("project", required=False) @click.option("--filter", "filter_text", default="",
-metavar="FILTER", help="Such as: status = FAILED AND parameters.lr < 0.1") @click.option("--order-by", default="",
-metavar="FIELDS", help="Such as: update_time desc, run_name") @click.option("--limit", default=50, show_default=True,
-type=click.IntRange(min=0), help="How many; 0: all.") @click.option("--deleted", is_flag=True, help="List runs in
-trash too.") @takes_target @takes_report def ls(
+@click.command()
+@click.argument("project", required=False)
+@click.option(
+    "--filter", "filter_text", default="", metavar="FILTER", help="Such as: status = FAILED AND run_name = vit-*"
+)
+@click.option("--order-by", default="", metavar="FIELDS", help="Such as: update_time desc, run_name")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="How many; 0: all.")
+@click.option("--deleted", is_flag=True, help="List runs in trash too.")
+@takes_target
+@takes_report
+def ls(
     project: str | None, filter_text: str, order_by: str, limit: int, deleted: bool, target: Target, report: Report
 ) -> None:
     """List runs, newest first.

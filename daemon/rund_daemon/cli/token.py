@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from ..authorization import TOKENS_FILE, Scope, Token, TokenFile
-from ..errors import InvalidError
-from ..names import check_project
+from rund_daemon.authorization import TOKENS_FILE, Scope, Token, TokenFile
+from rund_daemon.errors import InvalidError
+from rund_daemon.names import check_project
+
 from .exit_codes import ExitCode, Failure
 from .options import takes_report, takes_root
 from .report import Report, Shown
@@ -57,8 +58,13 @@ def list_tokens(root: Path, report: Report) -> None:
         report.document({"tokens": [_plain(entry) for entry in tokens]})
         return
     rows = [
-        (entry.token_id, entry.scope.value, Shown(entry.project, entry.project or "all"), Shown(_time(entry),
-        local_time_text(_time(entry)))) for entry in tokens
+        (
+            entry.token_id,
+            entry.scope.value,
+            Shown(entry.project, entry.project or "all"),
+            Shown(_time(entry), local_time_text(_time(entry))),
+        )
+        for entry in tokens
     ]
     report.table(("TOKEN", "SCOPE", "PROJECT", "CREATED"), rows)
     if not tokens:

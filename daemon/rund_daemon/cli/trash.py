@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
-
 from rund._errors import RundError
 from rund._transport import Transport, run_calls
 from rund._types import RunInfo, RunStatus

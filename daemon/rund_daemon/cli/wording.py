@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def local_time_text(time: datetime.datetime | None) -> str:
+def local_time_text(time: dt.datetime | None) -> str:
     """A time for people, in their time zone; empty for None."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
@@ -52,7 +52,7 @@ def plain_text(value: object) -> str:
     """A value in a plain column: texts as they are, times in UTC, None empty, everything else as JSON."""
     if value is None:
         return ""
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return utc_text(value)
     form = json_form(value)
     return printable(form if isinstance(form, str) else json.dumps(form, ensure_ascii=False))
@@ -60,7 +60,7 @@ def plain_text(value: object) -> str:
 
 def value_text(value: object) -> str:
     """A value for people: like `plain_text`, with short numbers and with the middle of long lists left out."""
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if value.tzinfo else str(value)
     if isinstance(value, float):
         return f"{value:.6g}"

@@ -10,7 +10,7 @@ from rund_daemon.catalog.lookup import INPUT, OUTPUT, find_run
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import ConflictError, ExhaustedError, ExistsError, InvalidError, Reason
 from rund_daemon.limits import Limits
-from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Values, Writer
+from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
 from rund_daemon.names import RunName
 from rund_daemon.segments.layout import Layout
 
@@ -119,6 +119,21 @@ def finish_run(
         if any(writer.status is RunStatus.FAILED for writer in run.writers):
             status, cause = RunStatus.FAILED, run.cause or cause
     return record_change(change, _set_status(run, status, cause), EventType.UPDATED, now)
+
+
+def bury_writer(change: Change, uid: Uid, writer_id: str, status: RunStatus, cause: Cause, now: Micros) -> Run | None:
+    """Ends the part of a writer that has vanished; the run ends with its last one. None if there is nothing to do."""
+    run = change.get(shelves.RUNS, uid)
+    writer = next((writer for writer in run.writers if writer.writer_id == writer_id), None) if run else None
+    if run is None or writer is None or writer.finish_time or run.status.ended:
+        return None
+    run = _finish_writer(run, writer_id, status, now)
+    if status is RunStatus.FAILED and run.cause is None:
+        run = replace(run, cause=cause)
+    if not any(not writer.finish_time for writer in run.writers):
+        failed = any(writer.status is RunStatus.FAILED for writer in run.writers)
+        run = _set_status(run, RunStatus.FAILED if failed else status, run.cause)
+    return record_change(change, run, EventType.UPDATED, now)
 
 
 def _finish_writer(run: Run, writer_id: str, status: RunStatus, now: Micros) -> Run:

@@ -19,4 +19,8 @@ def record_change(change: Change, run: Run, type_: EventType, now: Micros) -> Ru
     change.put(shelves.EVENTS, keys.u64(revision), Event(revision, type_, run.uid, run.project))
     change.delete(shelves.EVENTS, keys.u64(max(revision - KEPT_EVENTS, 0)))
     change.put(shelves.SNAPSHOTS, run.uid, b"")
+    if run.status.ended or run.delete_time:
+        change.delete(shelves.LIVE_RUNS, run.uid)
+    else:
+        change.put(shelves.LIVE_RUNS, run.uid, b"")
     return run

@@ -69,10 +69,19 @@ def _decode(array: Array, cast: ScalarCast) -> Array:
     if types.is_run_end_encoded(array.type):
         return _decode(array.values, cast).take(_run_of_each_row(array))
     if types.is_string_view(array.type):
-        return array.cast(pa.string())
+        return _unview(array, pa.string())
     if types.is_binary_view(array.type):
-        return array.cast(pa.binary())
+        return _unview(array, pa.binary())
     return array
+
+
+def _unview(array: Array, target: Any) -> Array:
+    if not array.null_count:
+        return array.cast(target)
+    # Arrow's cast looks at the views of null rows as well, which may point anywhere.
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    places = pa.array(np.cumsum(valid) - 1, mask=~valid)
+    return array.drop_null().cast(target).take(places)
 
 
 def _run_of_each_row(array: Array) -> Array:

@@ -49,23 +49,19 @@ def _open(path: Path) -> Any:  # the stubs do not know that it is a context mana
 
 
 def _read_group(file: Any, number: int, names: list[str], window: RowWindow) -> Iterator[pa.RecordBatch]:
-    rows = _rows_of_a_batch(file.metadata.row_group(number), frozenset(names))
+    rows = _rows_of_a_batch(file.metadata.row_group(number))
     for batch in file.iter_batches(rows, row_groups=[number], columns=names, use_threads=False):
         first, count = window.take(batch.num_rows)
         if count:
+            # Text in Parquet need not be UTF-8.
+            batch.validate(full=True)
             # A column `a.b` is also found by the name `a`, hence the selection.
             yield batch.slice(first, count).select(names)
         if window.done:
             return
 
 
-def _rows_of_a_batch(group: Any, names: frozenset[str]) -> int:
-    columns = (group.column(index) for index in range(group.num_columns))
-    sizes = [column.total_uncompressed_size for column in columns if _is_part_of(column.path_in_schema, names)]
-    rows: int = _BATCH_BYTES * group.num_rows // max(sum(sizes), 1)
+def _rows_of_a_batch(group: Any) -> int:
+    # All columns count: looking at one (`group.column`) ends the process if its statistics are broken.
+    rows: int = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
     return max(1, min(_BATCH_ROWS, rows))
-
-
-def _is_part_of(path: str, names: frozenset[str]) -> bool:
-    parts = path.split(".")
-    return any(".".join(parts[:depth]) in names for depth in range(1, len(parts) + 1))

@@ -272,9 +272,7 @@ def open_channel(address: str) -> grpc.Channel:
         return grpc.insecure_channel(rest, options=CHANNEL_OPTIONS)
     if scheme == "tls" and host and port.isdecimal():
         return grpc.secure_channel(rest, _tls_credentials(), options=CHANNEL_OPTIONS)
-    raise InvalidUrlError(
-        f"{address!r} is no address of a daemon; use unix:PATH, tcp:HOST:PORT or tls:HOST:PORT"
-    )
+    raise InvalidUrlError(f"{address!r} is no address of a daemon; use unix:PATH, tcp:HOST:PORT or tls:HOST:PORT")
 
 
 def _tls_credentials() -> grpc.ChannelCredentials:

@@ -34,9 +34,7 @@ def get_server_info(
 def get_operation(transport: Transport, name: str) -> OperationInfo:
     """Gives an operation."""
     request = operations_pb.GetOperationRequest(name=name)
-    return convert.operation_from_pb(
-        transport.call(lambda stubs: stubs.operations.GetOperation, request).operation
-    )
+    return convert.operation_from_pb(transport.call(lambda stubs: stubs.operations.GetOperation, request).operation)
 
 
 def list_operations(transport: Transport, page_size: int = 0) -> Iterator[OperationInfo]:

@@ -83,9 +83,7 @@ def create_run(transport: Transport, new: NewRun, request_id: str = "") -> tuple
     return convert.run_from_pb(answer.run), answer.created
 
 
-def get_run(
-    transport: Transport, *, name: str = "", url: str = "", uid: str = "", deleted: bool = False
-) -> RunInfo:
+def get_run(transport: Transport, *, name: str = "", url: str = "", uid: str = "", deleted: bool = False) -> RunInfo:
     """Gives a run by exactly one of its keys; with ``deleted``, from trash too."""
     request = pb.GetRunRequest(show_deleted=deleted)
     if uid:
@@ -120,9 +118,7 @@ def list_runs(transport: Transport, query: RunQuery) -> Iterator[RunInfo]:
         request.page_token = answer.next_page_token
 
 
-def update_run(
-    transport: Transport, name: str, change: RunChange, etag: str = "", request_id: str = ""
-) -> RunInfo:
+def update_run(transport: Transport, name: str, change: RunChange, etag: str = "", request_id: str = "") -> RunInfo:
     """Changes what is given; with an etag only if it is still the run's."""
     message = run_pb2.Run(
         name=name,
@@ -171,36 +167,28 @@ def add_input_table(transport: Transport, run: str, table: str, request_id: str 
     return convert.run_from_pb(transport.call(lambda stubs: stubs.runs.AddInputTable, request).run)
 
 
-def add_input_value(
-    transport: Transport, run: str, value: Mapping[str, object], request_id: str = ""
-) -> None:
+def add_input_value(transport: Transport, run: str, value: Mapping[str, object], request_id: str = "") -> None:
     """Appends a value to the inputs."""
     message = map_to_pb(value, "input_value")
     request = pb.AddInputValueRequest(run=run, value=message, request_id=request_id)
     transport.call(lambda stubs: stubs.runs.AddInputValue, request)
 
 
-def add_output_value(
-    transport: Transport, run: str, value: Mapping[str, object], request_id: str = ""
-) -> None:
+def add_output_value(transport: Transport, run: str, value: Mapping[str, object], request_id: str = "") -> None:
     """Appends a value to the outputs."""
     message = map_to_pb(value, "output_value")
     request = pb.AddOutputValueRequest(run=run, value=message, request_id=request_id)
     transport.call(lambda stubs: stubs.runs.AddOutputValue, request)
 
 
-def set_parameters(
-    transport: Transport, run: str, parameters: Mapping[str, object], request_id: str = ""
-) -> None:
+def set_parameters(transport: Transport, run: str, parameters: Mapping[str, object], request_id: str = "") -> None:
     """Merges parameters by top-level key."""
     message = map_to_pb(parameters, "parameters")
     request = pb.SetParametersRequest(run=run, parameters=message, request_id=request_id)
     transport.call(lambda stubs: stubs.runs.SetParameters, request)
 
 
-def update_metrics(
-    transport: Transport, run: str, tables: Iterable[tuple[str, str]], request_id: str = ""
-) -> RunInfo:
+def update_metrics(transport: Transport, run: str, tables: Iterable[tuple[str, str]], request_id: str = "") -> RunInfo:
     """Registers metrics tables, each given by URL and stream name."""
     infos = [metrics_pb2.MetricsTable(url=url, stream_name=stream_name) for url, stream_name in tables]
     request = pb.UpdateMetricsRequest(run=run, metric_infos=infos, request_id=request_id)

@@ -99,9 +99,7 @@ def code_of(error: grpc.RpcError) -> str:
 
 
 def _trailer(error: grpc.RpcError) -> pb.ErrorStatus | None:
-    pairs: Iterable[tuple[str, str | bytes]] = (
-        (error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else ()
-    )
+    pairs: Iterable[tuple[str, str | bytes]] = (error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else ()
     for key, value in pairs:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -1,0 +1,283 @@
+"""Measures a root that holds many runs: 100,000 unless told otherwise.
+
+    make bench                      (or: python benchmarks/runs_at_scale.py --runs 10000)
+
+The runs are made through the API, by `CreateRun`; then the daemon is started anew, and what users wait for is timed:
+`GetRun` by name, the first page of `ListRuns`, and the start itself. Beside them stands the memory that the daemon
+takes on its way from no runs to all of them. Figures go to `benchmarks/results/`, with the machine and the date.
+
+This is the protocol's speed, so the calls are made with the stubs and not with `rund`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import grpc
+from grpc import aio
+from rund_pb.v1 import run_pb2, run_service_pb2, server_service_pb2, value_pb2
+from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
+from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
+
+RESULTS = Path(__file__).parent / "results" / "runs_at_scale.json"
+PROJECTS = 20
+CALLS_IN_FLIGHT = 64
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a call takes, in milliseconds."""
+
+    calls: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the daemon holds in memory at one moment, in MiB.
+
+    Attributes:
+        moment: which one.
+        private_mib: memory of its own.
+        mapped_mib: pages of files, the catalog's among them, which the kernel takes back when it needs them.
+    """
+
+    moment: str
+    private_mib: float
+    mapped_mib: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured."""
+
+    runs: int
+    create_runs_per_s: int
+    calls: dict[str, Latency]
+    daemon_start_s: list[float]
+    memory_while_created: list[Memory]
+    memory_after_start: Memory
+    memory_after_reads: Memory
+    catalog_mib: float
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running daemon."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    start_s: float
+
+    def memory(self, moment: str) -> Memory:
+        """Reads what it holds now."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+        mapped = kib["RssFile"] + kib["RssShmem"]
+        return Memory(moment, round(kib["RssAnon"] / 1024, 1), round(mapped / 1024, 1))
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description="Measures a root that holds many runs.")
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--root", type=Path, help="folder to use and keep; else one that is removed at the end")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file for the figures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="rund-bench-") as temporary:
+        figures = measure(arguments.root or Path(temporary), arguments.runs)
+    print_table(figures)
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.write_text(json.dumps({"machine": machine(), **asdict(figures)}, indent=1) + "\n")
+    print(f"\nwritten to {arguments.results}")
+
+
+def measure(root: Path, runs: int) -> Figures:
+    """Fills a root and gives all figures."""
+    names = list(run_names(runs))
+    with serving(root) as daemon:
+        began = time.perf_counter()
+        growth = asyncio.run(create_runs(daemon, names))
+        seconds = time.perf_counter() - began
+    starts = [start_again(root) for _ in range(4)]
+    with serving(root) as daemon, grpc.insecure_channel(daemon.address) as channel:
+        after_start = daemon.memory("after a start")
+        calls = time_calls(RunServiceStub(channel), names)
+        after_reads = daemon.memory("after those calls")
+        starts.append(daemon.start_s)
+    return Figures(
+        runs=runs,
+        create_runs_per_s=round(runs / seconds),
+        calls=calls,
+        daemon_start_s=[round(start, 3) for start in starts],
+        memory_while_created=growth,
+        memory_after_start=after_start,
+        memory_after_reads=after_reads,
+        catalog_mib=round(allocated_bytes(root / "catalog") / MIB, 1),
+    )
+
+
+def start_again(root: Path) -> float:
+    """How long the daemon takes to start."""
+    with serving(root) as daemon:
+        return daemon.start_s
+
+
+def run_names(count: int) -> Iterator[tuple[str, str]]:
+    """Project and run."""
+    return ((f"project-{number % PROJECTS:02}", f"run-{number:06}") for number in range(count))
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Daemon]:
+    """Starts a daemon and stops it at the end. Its start is timed from the spawn to its first answer."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="rund-"))  # the path of a socket must be short
+    address = f"unix:{folder}/daemon.sock"
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rund_daemon", "serve", "--root", root, "--listen", address],
+        stdout=subprocess.DEVNULL,
+        stderr=(root / "daemon.log").open("ab"),
+    )
+    try:
+        wait_until_ready(process, address)
+        yield Daemon(process, address, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    """Asks for the server info until it comes."""
+    while process.poll() is None:
+        with grpc.insecure_channel(address) as channel:
+            try:
+                ServerServiceStub(channel).GetServerInfo(server_service_pb2.GetServerInfoRequest(), timeout=1)
+            except grpc.RpcError:
+                time.sleep(0.01)
+            else:
+                return
+    raise SystemExit(f"the daemon ended with exit code {process.returncode}; see daemon.log in its root")
+
+
+async def create_runs(daemon: Daemon, names: list[tuple[str, str]]) -> list[Memory]:
+    """Makes all runs, some calls at a time. Gives the daemon's memory at several points on the way."""
+    growth = [daemon.memory("no runs")]
+    share = max(1, len(names) // 10)
+    async with aio.insecure_channel(daemon.address) as channel:
+        stub = RunServiceStub(channel)
+        for first in range(0, len(names), share):
+            numbered = list(enumerate(names))[first : first + share]
+            waiting = iter(numbered)
+            await asyncio.gather(*(create_some(stub, waiting) for _ in range(CALLS_IN_FLIGHT)))
+            growth.append(daemon.memory(f"{first + len(numbered):,} runs"))
+            print(f"\r{first + len(numbered):,} runs made", end="", flush=True)
+    print()
+    return growth
+
+
+async def create_some(stub: RunServiceStub, waiting: Iterator[tuple[int, tuple[str, str]]]) -> None:
+    """Makes runs one after the other until there are none left to make."""
+    for number, (project, run) in waiting:
+        await stub.CreateRun(create_request(number, project, run))
+
+
+def create_request(number: int, project: str, run: str) -> run_service_pb2.CreateRunRequest:
+    """A run such as trainings make, with some parameters and labels."""
+    parameters = value_pb2.MapValue(
+        entries=[
+            value_pb2.MapEntry(key="lr", value=value_pb2.Value(double_value=10 ** -(1 + number % 5))),
+            value_pb2.MapEntry(key="batch_size", value=value_pb2.Value(int_value=2 ** (4 + number % 6))),
+            value_pb2.MapEntry(key="model", value=value_pb2.Value(string_value=f"vit-{number % 7}")),
+        ]
+    )
+    new = run_pb2.Run(run_name=run, parameters=parameters, labels={"team": f"team-{number % 9}"})
+    return run_service_pb2.CreateRunRequest(parent=f"projects/{project}", run=new, request_id=str(uuid.uuid4()))
+
+
+def time_calls(stub: RunServiceStub, names: list[tuple[str, str]]) -> dict[str, Latency]:
+    """Times the calls that users wait for."""
+    chance = random.Random(0)
+
+    def get_run() -> None:
+        project, run = chance.choice(names)
+        stub.GetRun(run_service_pb2.GetRunRequest(name=f"projects/{project}/runs/{run}"))
+
+    def first_page(parent: str) -> Callable[[], object]:
+        return lambda: stub.ListRuns(run_service_pb2.ListRunsRequest(parent=parent))
+
+    return {
+        "GetRun by name": timed(5_000, get_run),
+        "ListRuns, first page, all projects": timed(500, first_page("projects/-")),
+        "ListRuns, first page, one project": timed(500, first_page("projects/project-07")),
+    }
+
+
+def timed(calls: int, call: Callable[[], object]) -> Latency:
+    """Makes a call many times."""
+    call()  # the first one opens the connection
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter_ns()
+        call()
+        times.append((time.perf_counter_ns() - began) / 1e6)
+    times.sort()
+    p50, p99, longest = (round(times[int(share * (calls - 1))], 3) for share in (0.5, 0.99, 1))
+    return Latency(calls, p50, p99, longest)
+
+
+def allocated_bytes(folder: Path) -> int:
+    """What the files of a folder take on disk; the catalog's is sparse."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def machine() -> dict[str, object]:
+    """Where and when it was measured, and with what."""
+    processor = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    packages = ("rund", "grpcio", "protobuf", "lmdb", "pyarrow")
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": processor[0].partition(":")[2].strip() if processor else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def print_table(figures: Figures) -> None:
+    """Prints what users wait for, and what the daemon takes."""
+    print(f"\n{figures.runs:,} runs, made at {figures.create_runs_per_s:,} a second\n")
+    print(f"{'':36} {'p50':>9} {'p99':>9} {'max':>9}")
+    for name, latency in figures.calls.items():
+        print(f"{name:36} {latency.p50_ms:6.2f} ms {latency.p99_ms:6.2f} ms {latency.max_ms:6.2f} ms")
+    starts = sorted(figures.daemon_start_s)
+    print(f"{'daemon, from spawn to first answer':36} {starts[len(starts) // 2]:6.2f} s  {'':9} {starts[-1]:6.2f} s")
+    print("\nmemory of the daemon, in MiB: its own, and pages of files that it has mapped")
+    for memory in (*figures.memory_while_created, figures.memory_after_start, figures.memory_after_reads):
+        print(f"  {memory.moment:26} {memory.private_mib:8.1f} {memory.mapped_mib:8.1f}")
+
+
+if __name__ == "__main__":
+    main()

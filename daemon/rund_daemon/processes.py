@@ -1,0 +1,100 @@
+"""What the host knows of other processes: whether they live, and how they ended.
+
+A pid alone means nothing: it is used again. A process is known by its pid and the tick of its start, in this boot of
+the host. How a process ended is told only to its parent, but since Linux 6.15 a pidfd that was opened while it lived
+gives its exit status to others of the same user too (PIDFD_GET_INFO). Older kernels leave that unknown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+# include/uapi/linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), of which version 0 has 64 bytes.
+_INFO_BYTES = 64
+_PIDFD_GET_INFO = 3 << 30 | _INFO_BYTES << 16 | 0xFF << 8 | 11
+_PIDFD_INFO_EXIT = 1 << 3
+_EXIT_STATUS_OFFSET = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process of this boot of the host."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by a signal, or with a code."""
+
+    code: int = 0
+    signal: int = 0
+
+
+def boot_id() -> str:
+    """Names this boot of the host; empty where there is no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 if it is gone or can't be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The second field is a name in parentheses that may hold anything.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Says whether this very process is there, as a zombie at least."""
+    return process.start_ticks != 0 and start_ticks(process.pid) == process.start_ticks
+
+
+def open_pidfd(process: ProcessId) -> int | None:
+    """Opens a descriptor that becomes readable when the process ends; None if it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    # Opened first, compared then: the pid can't be used again in between.
+    if is_alive(process):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def exit_of(descriptor: int) -> Exit | None:
+    """Gives how the process of a pidfd ended; None if it lives, is not reaped yet, or the kernel is too old to tell."""
+    info = bytearray(_INFO_BYTES)
+    struct.pack_into("<Q", info, 0, _PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(descriptor, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("<Q", info, 0)
+    if not mask & _PIDFD_INFO_EXIT:
+        return None
+    (status,) = struct.unpack_from("<i", info, _EXIT_STATUS_OFFSET)
+    if os.WIFSIGNALED(status):
+        return Exit(signal=os.WTERMSIG(status))
+    return Exit(code=os.WEXITSTATUS(status))
+
+
+def out_of_memory_kills(pid: int) -> int:
+    """Counts the processes of a process's cgroup that the kernel has ended for lack of memory; 0 if not known."""
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        path = next(line.split(":", 2)[2] for line in groups if line.startswith("0::"))
+        events = Path(f"/sys/fs/cgroup{path}/memory.events").read_text().splitlines()
+        return int(next(line.split()[1] for line in events if line.startswith("oom_kill ")))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0

@@ -1,0 +1,171 @@
+"""Notices writers that vanish, so that no run stays RUNNING for ever.
+
+A writer on this host is watched through its pidfd: the kernel says at once when it ends and, if it is new enough,
+how. A writer that was there before this boot of the host died with it. Writers elsewhere are left to themselves: they
+have no sign of life but their calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import dataclass
+
+from rund_daemon.catalog import Catalog, keys, shelves
+from rund_daemon.feed import RUNS_TOPIC, Feed
+from rund_daemon.identity import Clock
+from rund_daemon.model import Cause, CauseKind, Micros, Revision, Run, RunStatus, Uid, Writer
+from rund_daemon.processes import Exit, ProcessId, exit_of, open_pidfd, out_of_memory_kills
+from rund_daemon.runs.changes import bury_writer
+
+logger = logging.getLogger(__name__)
+
+# The exit status can be read once the parent has reaped the process; a parent that is slower leaves it unknown.
+_REAP_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This host in this boot."""
+
+    name: str
+    boot_id: str
+
+
+@dataclass(slots=True)
+class _Watched:
+    run: Uid
+    writer: Writer
+    descriptor: int
+    memory_kills: int
+
+
+class Liveness:
+    """Watches the writers of runs that have not ended."""
+
+    def __init__(self, catalog: Catalog, feed: Feed, clock: Clock, host: Host) -> None:
+        self._catalog = catalog
+        self._feed = feed
+        self._clock = clock
+        self._host = host
+        self._watched: dict[tuple[Uid, str], _Watched] = {}
+        self._burials: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        try:
+            seen = await self._look_at_all()
+            while True:
+                news = self._feed.waiter(RUNS_TOPIC)
+                seen = await self._look_at_changes(seen)
+                await news
+        finally:
+            for key in list(self._watched):
+                self._leave(key)
+
+    async def _look_at_all(self) -> Revision:
+        with self._catalog.snapshot() as snapshot:
+            revision = snapshot.revision
+            runs = [snapshot.get(shelves.RUNS, Uid(key)) for key, _ in snapshot.scan(shelves.LIVE_RUNS)]
+        for run in runs:
+            if run is not None:
+                await self._look_at(run)
+        return revision
+
+    async def _look_at_changes(self, seen: Revision) -> Revision:
+        with self._catalog.snapshot() as snapshot:
+            revision = snapshot.revision
+            changed = {event.run_uid for _, event in snapshot.scan(shelves.EVENTS, start=keys.u64(seen + 1))}
+            runs = [snapshot.get(shelves.RUNS, uid) for uid in changed]
+        for run in runs:
+            if run is not None:
+                await self._look_at(run)
+        return revision
+
+    async def _look_at(self, run: Run) -> None:
+        live = not (run.status.ended or run.delete_time)
+        for writer in run.writers:
+            key = (run.uid, writer.writer_id)
+            if live and not writer.finish_time:
+                if key not in self._watched:
+                    await self._watch(run.uid, writer)
+            else:
+                self._leave(key)
+
+    async def _watch(self, run: Uid, writer: Writer) -> None:
+        if writer.host != self._host.name or not writer.start_ticks:
+            return
+        if writer.boot_id != self._host.boot_id:
+            cause = Cause(CauseKind.HOST_RESTART, "the host was started anew while the writer was running")
+            await self._bury(run, writer, RunStatus.FAILED, cause)
+            return
+        descriptor = open_pidfd(ProcessId(writer.pid, writer.start_ticks))
+        if descriptor is None:
+            message = "the process ended while no daemon was there to see how"
+            await self._bury(run, writer, RunStatus.FAILED, Cause(CauseKind.SILENCE, message))
+            return
+        watched = _Watched(run, writer, descriptor, out_of_memory_kills(writer.pid))
+        self._watched[run, writer.writer_id] = watched
+        asyncio.get_running_loop().add_reader(descriptor, self._on_exit, watched)
+
+    def _on_exit(self, watched: _Watched) -> None:
+        asyncio.get_running_loop().remove_reader(watched.descriptor)
+        kills = out_of_memory_kills(watched.writer.pid) - watched.memory_kills
+        task = asyncio.create_task(self._explain(watched, kills))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    async def _explain(self, watched: _Watched, memory_kills: int) -> None:
+        for _ in range(int(_REAP_SECONDS / _POLL_SECONDS)):
+            if exit_of(watched.descriptor) is not None:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        status, cause = explain(exit_of(watched.descriptor), memory_kills, self._clock())
+        await self._bury(watched.run, watched.writer, status, cause)
+        self._leave((watched.run, watched.writer.writer_id))
+
+    async def _bury(self, run: Uid, writer: Writer, status: RunStatus, cause: Cause) -> None:
+        now = self._clock()
+        buried = await self._catalog.submit(
+            lambda change: bury_writer(change, run, writer.writer_id, status, cause, now)
+        )
+        if buried is not None:
+            logger.warning(
+                "writer_vanished",
+                extra={"run": buried.resource_name, "pid": writer.pid, "cause": cause.kind, "detail": cause.message},
+            )
+            self._feed.publish((RUNS_TOPIC,))
+
+    def _leave(self, key: tuple[Uid, str]) -> None:
+        watched = self._watched.pop(key, None)
+        if watched is not None:
+            asyncio.get_running_loop().remove_reader(watched.descriptor)
+            os.close(watched.descriptor)
+
+
+def explain(end: Exit | None, memory_kills: int, now: Micros) -> tuple[RunStatus, Cause]:
+    """Gives the status and cause of a writer that ended without saying so.
+
+    A process that ended with code 0 did what it wanted; only its last word did not arrive.
+    """
+    if end is None:
+        return RunStatus.FAILED, Cause(CauseKind.SILENCE, "the process ended; how is not known", last_heartbeat=now)
+    if end.signal == signal.SIGKILL and memory_kills > 0:
+        message = "the kernel ended the process for lack of memory"
+        return RunStatus.FAILED, Cause(CauseKind.OUT_OF_MEMORY, message, signal=end.signal, last_heartbeat=now)
+    if end.signal:
+        message = f"the process was ended by {_signal_name(end.signal)}"
+        return RunStatus.FAILED, Cause(CauseKind.SIGNAL, message, signal=end.signal, last_heartbeat=now)
+    message = f"the process ended with code {end.code} and did not finish the run"
+    cause = Cause(CauseKind.EXIT_CODE, message, exit_code=end.code, last_heartbeat=now)
+    return (RunStatus.FAILED if end.code else RunStatus.COMPLETED), cause
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
