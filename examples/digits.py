@@ -41,7 +41,7 @@ LEARNING_RATE = 0.2
 MOMENTUM = 0.9
 BARRIER_TIMEOUT_S = 60.0
 
-CLASSES = dict(enumerate("zero one two three four five six seven eight nine".split()))
+CLASSES = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
 LABEL = rund.ColumnSchema(role=rund.ColumnRole.LABEL, value_map=CLASSES)
 
 
@@ -235,29 +235,35 @@ def print_samples(samples: pa.Table) -> None:
 
 
 def draw(run: rund.Run, worst: pa.Table, path: Path) -> None:
-    """Draws the loss curves and the worst samples."""
+    """Draws the losses of the training, and the worst samples."""
     mpl.use("Agg")
-    history = next(table for table in run.metrics_tables if table.name == "history")
-    figure = plt.figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
-    draw_losses(left.subplots(), history.to_arrow(["step", "rank", "loss"]))
-    right.suptitle("highest loss in the end: true → predicted", fontsize=11)
+    figure = plt.figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1], wspace=0.04)
+    tables = {table.name: table for table in run.metrics_tables}
+    draw_losses(left.subplots(), tables["history"], tables["samples"])
+    right.suptitle("The ten samples with the highest loss: true → predicted", fontsize=11)
     for axes, row in zip(right.subplots(2, 5).flat, worst.to_pylist(), strict=True):
         axes.imshow(row["pixels"], cmap="gray_r")
-        axes.set_title(f"{row['label']} → {row['predicted']}", fontsize=11)
-        axes.set_axis_off()
-    figure.savefig(path, dpi=100)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"{row['label']} → {row['predicted']}", fontsize=13)
+        axes.set_xlabel(f"loss {row['loss']:.2f}", fontsize=9)
+        axes.spines[:].set_color("lightgray")
+    figure.savefig(path, dpi=110)
 
 
-def draw_losses(axes: Axes, history: pa.Table) -> None:
-    """Draws the loss of each process, and their mean."""
-    for rank in range(PROCESSES):
-        rows = history.filter(pc.field("rank") == rank).sort_by("step")
-        axes.plot(rows["step"], rows["loss"], linewidth=0.6, alpha=0.6, label=f"rank {rank}")
-    means = history.group_by("step").aggregate([("loss", "mean")]).sort_by("step")
-    axes.plot(means["step"], means["loss_mean"], color="black", linewidth=1.5, label="mean")
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
-    axes.set_title("loss of each process", fontsize=11)
+def draw_losses(axes: Axes, history: rund.Table, samples: rund.Table) -> None:
+    """Draws the loss of each process at each step, and the mean over all samples after each epoch."""
+    steps = history.to_arrow(["step", "rank", "loss"]).sort_by("step")
+    for rank, shade in enumerate(np.linspace(0.35, 0.75, PROCESSES)):
+        rows = steps.filter(pc.field("rank") == rank)
+        axes.plot(rows["step"], rows["loss"], color=plt.get_cmap("Blues")(shade), linewidth=0.7, label=f"rank {rank}")
+    epochs = samples.to_arrow(["epoch", "loss"]).group_by("epoch").aggregate([("loss", "mean")]).sort_by("epoch")
+    steps_in_epoch = (pc.max(steps["step"]).as_py() + 1) / len(epochs)
+    ends = (epochs["epoch"].to_numpy() + 1) * steps_in_epoch
+    axes.plot(ends, epochs["loss_mean"], "o-", color="#d1495b", markersize=4, label="all samples")
+    axes.set(xlabel="step", ylabel="cross entropy", yscale="log", ylim=(0.01, None))
+    axes.set_title("Loss of four processes that train one network", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
 
 

@@ -89,25 +89,40 @@ def test_an_import_of_lmdb_elsewhere_is_found(copy: Path, statement: str) -> Non
     assert outside_the_catalog(importers_of("lmdb", copy)) == {"daemon/rund_daemon/runs/trash.py"}
 
 
+LAYERS = "The daemon is built in layers"
+LMDB = "The catalog alone knows LMDB"
+WIRE = "Services, server and the client's transport alone speak the wire"
+GRPC = "They alone know gRPC"
+CLIENT = "The daemon does not import the client, but its command line does"
+DAEMON = "The client imports nothing of the daemon's"
+SCHEMA = "The schema imports neither side"
+CYCLES = "There are no cycles"
+
+
 @pytest.mark.parametrize(
-    ("path", "statement"),
+    ("path", "statement", "contracts"),
     [
-        ("daemon/rund_daemon/runs/trash.py", "import lmdb"),
-        ("daemon/rund_daemon/runs/trash.py", "from rund_pb.store.v1 import records_pb2"),
-        ("daemon/rund_daemon/runs/trash.py", "from rund_pb.v1 import run_pb2"),
-        ("daemon/rund_daemon/runs/trash.py", "import grpc"),
-        ("daemon/rund_daemon/runs/trash.py", "from rund_daemon import ingest"),
-        ("daemon/rund_daemon/catalog/lookup.py", "from rund_daemon import runs"),
-        ("daemon/rund_daemon/services/status.py", "import rund"),
-        ("daemon/rund_daemon/unplaced.py", "X = 1"),
-        ("pyclient/rund/_types.py", "import grpc"),
-        ("pyclient/rund/_types.py", "import rund_daemon"),
-        ("pyclient/rund/_types.py", "from . import _run"),
+        ("daemon/rund_daemon/runs/trash.py", "import lmdb", {LMDB}),
+        ("daemon/rund_daemon/runs/trash.py", "from rund_pb.store.v1 import records_pb2", {LMDB}),
+        ("daemon/rund_daemon/runs/trash.py", "from rund_pb.v1 import run_pb2", {WIRE}),
+        ("daemon/rund_daemon/runs/trash.py", "import grpc", {GRPC}),
+        ("daemon/rund_daemon/runs/trash.py", "from rund_daemon import ingest", {LAYERS}),
+        ("daemon/rund_daemon/catalog/lookup.py", "from rund_daemon import runs", {LAYERS, CYCLES}),
+        ("daemon/rund_daemon/services/status.py", "import rund", {CLIENT}),
+        ("daemon/rund_daemon/not_placed.py", "X = 1", {LAYERS}),
+        ("protos/rund_pb/__init__.py", "import rund", {SCHEMA, CYCLES}),
+        ("pyclient/rund/_types.py", "import grpc", {GRPC}),
+        ("pyclient/rund/_types.py", "import rund_daemon", {DAEMON}),
+        ("pyclient/rund/_types.py", "from . import _run", {CYCLES}),
     ],
 )
-def test_a_broken_rule_is_found(copy: Path, path: str, statement: str) -> None:
+def test_a_broken_rule_is_found(copy: Path, path: str, statement: str, contracts: set[str]) -> None:
     with (copy / path).open("a") as file:
         file.write(f"\n{statement}\n")
     result = lint_imports(copy)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "BROKEN" in result.stdout
+    assert broken(result.stdout) == contracts
+
+
+def broken(report: str) -> set[str]:
+    return {line.removesuffix("BROKEN").strip() for line in report.splitlines() if line.endswith("BROKEN")}

@@ -1,148 +1,146 @@
-// rund from Node.js, written from protos/rund_pb/v1/*.proto alone: writes a run, reads one, says no to bad input.
+// rund from Node.js, written from protos/rund_pb/v1/*.proto alone: writes a run, reads one, and is told no.
 //
-//   node conformance.mjs ADDRESS [RUN]     ADDRESS as in daemon.json, RUN (to read) as projects/p/runs/r
+//   node conformance.mjs ADDRESS [RUN]     ADDRESS of the daemon; RUN to read, projects/p/runs/r (default: the one written)
 //
-// Every line it prints is a JSON object with one key, what was done, and what came of it. BigInts are printed as "1n".
+// Each line printed is a JSON object with one key: what was done, and what came of it. 1n is "1n", NaN is "NaN".
 import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 import * as arrow from "apache-arrow";
 
-const definition = loader.loadSync(
-  ["error_reason", "metrics_service", "run_service", "server_service"].map((file) => `rund_pb/v1/${file}.proto`),
-  { includeDirs: [fileURLToPath(new URL("../../protos", import.meta.url))], longs: String, enums: String, defaults: true, oneofs: true },
-);
-const rund = grpc.loadPackageDefinition(definition).rund.v1;
+const files = ["error_reason", "metrics_service", "run_service", "server_service"].map((name) => `rund_pb/v1/${name}.proto`);
+const includeDirs = [fileURLToPath(new URL("../../protos", import.meta.url))];
+const types = loader.loadSync(files, { includeDirs, longs: String, enums: String, defaults: true, oneofs: true });
+const rund = grpc.loadPackageDefinition(types).rund.v1;
 
-/** A service whose unary methods are promises and whose streams stay streams. */
+/** A service: unary methods give promises, streams stay streams. */
 function connect(Service, address) {
-  // One response of a read may be larger than the 4 MiB that gRPC takes by default.
+  // The protos do not bound a response of a read, and gRPC takes 4 MiB unless told otherwise.
   const client = new Service(address, grpc.credentials.createInsecure(), { "grpc.max_receive_message_length": -1 });
-  const unary = Object.values(Service.service).filter((method) => !method.requestStream && !method.responseStream);
-  for (const { originalName: name } of unary) {
-    const callback = client[name].bind(client);
-    client[name] = (request) => new Promise((resolve, reject) => {
-      callback(request, { deadline: Date.now() + 10_000 }, (error, answer) => (error ? reject(error) : resolve(answer)));
-    });
+  for (const { originalName: name, requestStream, responseStream } of Object.values(Service.service)) {
+    if (requestStream || responseStream) continue;
+    const method = promisify(client[name]).bind(client);
+    client[name] = (request) => method(request, { deadline: Date.now() + 10_000 });
   }
   return client;
 }
 
-/** What rund says of an error, out of the trailer `grpc-status-details-bin`. */
+/** The code of an error and what the trailer `grpc-status-details-bin` holds, by type. */
 function explain(error) {
   const [trailer] = error.metadata?.get("grpc-status-details-bin") ?? [];
   if (!trailer) throw error;
-  const details = definition["rund.v1.ErrorStatus"].deserialize(trailer).details.map(({ type_url, typeUrl, value }) => {
-    const type = (typeUrl ?? type_url).replace(/.*google\.rpc\./, "");
-    return [type, definition[`rund.v1.${type}`].deserialize(value)];
+  const details = types["rund.v1.ErrorStatus"].deserialize(trailer).details.map(({ typeUrl, value }) => {
+    const type = typeUrl.replace("type.googleapis.com/google.rpc.", "");
+    return [type, types[`rund.v1.${type}`].deserialize(value)];
   });
   return { code: grpc.status[error.code], ...Object.fromEntries(details) };
 }
 
-/** A free-form value: BigInt is an integer, number a double. */
+/** Free-form values. A BigInt is an integer, a number is a double. */
+const mapValue = (object) => ({ entries: Object.entries(object).map(([key, x]) => ({ key, value: value(x) })) });
 function value(x) {
-  if (typeof x === "bigint") return { intValue: x };
-  if (typeof x === "number") return { doubleValue: x };
-  if (typeof x === "boolean") return { boolValue: x };
-  if (typeof x === "string") return { stringValue: x };
+  if (x === null) return {};
   if (Array.isArray(x)) return { listValue: { items: x.map(value) } };
-  return x === null ? {} : { mapValue: map(x) };
+  const kinds = { bigint: "intValue", number: "doubleValue", boolean: "boolValue", string: "stringValue" };
+  return typeof x === "object" ? { mapValue: mapValue(x) } : { [kinds[typeof x]]: x };
 }
-const map = (object) => ({ entries: Object.entries(object).map(([key, x]) => ({ key, value: value(x) })) });
 
 /**
- * Sends payloads as the batches 1, 2, … of a stream and gives what the daemon said of them. Resends all of them, whatever is
- * committed already: the daemon keeps each once. `breakAt` drops the connection at the ack of that sequence.
+ * Sends payloads as the batches 1, 2, … of a stream and seals the table; gives what the daemon said. With `breakAtAck` the
+ * connection is dropped at the first ack instead, with batches on their way.
  */
-async function write(metrics, metricsTable, payloads, { streamId = randomUUID(), arrowSchema, breakAt = Infinity } = {}) {
+async function write(metricsTable, payloads, { streamId = randomUUID(), arrowSchema, breakAtAck = false } = {}) {
   const call = metrics.writeMetrics();
   call.write({ open: { metricsTable, streamId, arrowSchema, createMissing: true } });
-  const said = { opened: null, acked: 0, rowCount: null };
+  const said = {};
   for await (const answer of call) {
     if (answer.opened) {
-      said.opened = Number(answer.opened.committedSequence);
+      said.opened = said.acked = Number(answer.opened.committedSequence);
+      // What is committed is sent again here, on purpose: the daemon keeps it once.
       const batches = payloads.map((payload, i) => ({ batch: { sequence: i + 1, ...payload } }));
-      const last = breakAt === Infinity ? [{ close: { seal: true } }] : [];
-      Readable.from([...batches, ...last]).pipe(call, { end: last.length > 0 });
+      Readable.from([...batches, { close: { seal: true } }]).pipe(call);
     }
     if (answer.ack) said.acked = Number(answer.ack.committedSequence);
-    if (answer.closed) said.rowCount = Number(answer.closed.metricsTable.rowCount);
-    if (said.acked >= breakAt) {
-      call.cancel();
-      break;
-    }
+    if (answer.closed) said.rows = Number(answer.closed.metricsTable.rowCount);
+    if (answer.ack && breakAtAck) break; // leaving the loop destroys the call
   }
   return said;
 }
 
-/** A table's rows as an Arrow table. */
-async function read(metrics, metricsTable) {
+/** A metrics table's columns: `{name: [type, value, …]}`. */
+async function read(metricsTable) {
   const pieces = [];
   for await (const { schema, batch } of metrics.readMetrics({ metricsTable })) pieces.push(schema, batch);
-  return arrow.tableFromIPC(Buffer.concat(pieces));
+  const table = arrow.tableFromIPC(Buffer.concat(pieces));
+  return Object.fromEntries(table.schema.fields.map(({ name, type }, i) => [name, [String(type), ...table.getChildAt(i)]]));
 }
-const columns = (table) => Object.fromEntries(table.schema.fields.map(({ name, type }) => [name, [String(type), ...table.getChild(name)]]));
 
-/** Rows of per-sample metrics. Types are given, because apache-arrow would make a dictionary of texts. */
+/** Two rows of per-sample metrics. The types are given: left to itself, apache-arrow makes a dictionary of the texts. */
 function samples(first) {
-  const column = (type, values) => arrow.vectorFromArray(values, type);
+  const column = (type, ...values) => arrow.vectorFromArray(values, type);
   return new arrow.Table({
-    example_id: column(new arrow.Int64(), [first, first + 1n]),
-    big: column(new arrow.Int64(), [2n ** 63n - 1n, null]),
-    loss: column(new arrow.Float64(), [NaN, 0.5]),
-    ok: column(new arrow.Bool(), [true, null]),
-    text: column(new arrow.Utf8(), ["ünï", null]),
-    time: column(new arrow.TimestampMicrosecond("UTC"), [1_700_000_000_123, null]),
-    embedding: column(new arrow.FixedSizeList(3, new arrow.Field("item", new arrow.Float32())), [[1, 2, 3.5], null]),
+    example_id: column(new arrow.Int64(), first, first + 1n),
+    big: column(new arrow.Int64(), 2n ** 63n - 1n, null),
+    small: column(new arrow.Int8(), -128, null),
+    loss: column(new arrow.Float64(), NaN, 0.5),
+    ok: column(new arrow.Bool(), true, null),
+    text: column(new arrow.Utf8(), "ünï", null),
+    time: column(new arrow.TimestampMicrosecond("UTC"), 1_700_000_000_123, null),
+    embedding: column(new arrow.FixedSizeList(3, arrow.Field.new("item", new arrow.Float32())), [1, 2, 3.5], null),
   });
 }
 
-/** Cuts an Arrow stream of one batch into its schema message and its record batch message. */
+/** The schema message and the record batch message in an Arrow stream of one batch. */
 function cut(table) {
   const stream = Buffer.from(arrow.tableToIPC(table, "stream"));
-  const end = 8 + stream.readInt32LE(4); // continuation mark, length, schema; then the batch; then eight bytes of end mark
+  const end = 8 + stream.readInt32LE(4); // mark, length, schema | batch | end mark of 8 bytes
   return { schema: stream.subarray(0, end), batch: stream.subarray(end, -8) };
 }
 
 const [address, other] = process.argv.slice(2);
-const say = (what, came) => console.log(JSON.stringify({ [what]: came }, (_, x) => (typeof x === "bigint" ? `${x}n` : x)));
-const metrics = connect(rund.MetricsService, address);
-const runs = connect(rund.RunService, address);
-const server = connect(rund.ServerService, address);
+const [metrics, runs, server] = ["Metrics", "Run", "Server"].map((name) => connect(rund[`${name}Service`], address));
+const printed = (_, x) => (typeof x === "bigint" ? `${x}n` : typeof x === "number" && !Number.isFinite(x) ? String(x) : x);
+const say = (what, came) => console.log(JSON.stringify({ [what]: came }, printed));
 
-say("server", (await server.getServerInfo({})).serverInfo.version);
-const parameters = map({ lr: 0.1, epochs: 10n, big: -(2n ** 63n), name: "ünï", nothing: null, nested: { list: [1n, 1.0, true] } });
-const { run } = (await runs.createRun({ parent: "projects/node", run: { runName: "from node", parameters }, requestId: randomUUID() }));
+const { serverInfo } = await server.getServerInfo({});
+say("server", serverInfo.version);
+const parameters = mapValue({ lr: 0.1, n: 10n, min: -(2n ** 63n), inf: Infinity, deep: { list: [1n, 1, true, "ünï", null] } });
+const { run } = await runs.createRun({ parent: "projects/node", run: { runName: "a run", parameters }, requestId: randomUUID() });
 say("run", { name: run.name, status: run.status });
+const table = (name) => `${run.name}/metrics/${name}`;
 
-const streamed = await write(metrics, `${run.name}/metrics/streamed`, [0n, 2n, 4n].map((first) => ({ arrowStream: arrow.tableToIPC(samples(first), "stream") })));
-say("arrow_stream", streamed);
-const [a, b] = [0n, 2n].map((first) => cut(samples(first)));
-say("arrow_batch", await write(metrics, `${run.name}/metrics/batches`, [{ arrowBatch: a.batch }, { arrowBatch: b.batch }], { arrowSchema: a.schema }));
-say("columns", await write(metrics, `${run.name}/metrics/columns`, [{ columns: { columns: [
+const streams = [0n, 2n, 4n].map((first) => ({ arrowStream: arrow.tableToIPC(samples(first), "stream") }));
+say("arrow_stream", await write(table("streams"), streams));
+const messages = [0n, 2n].map((first) => cut(samples(first)));
+const arrowBatches = messages.map(({ batch }) => ({ arrowBatch: batch }));
+say("arrow_batch", await write(table("batches"), arrowBatches, { arrowSchema: messages[0].schema }));
+say("columns", await write(table("columns"), [{ columns: { columns: [
   { name: "loss", doubles: { values: [NaN, -Infinity, 0] }, nullRows: [2] },
-  { name: "n", ints: { values: [2n ** 63n - 1n, -1n, 0n] } },
-  { name: "ok", bools: { values: [true, false, true] }, nullRows: [0] },
-  { name: "text", strings: { values: ["ünï", "", "c"] }, nullRows: [1] },
-  { name: "embedding", vectors: { width: 2, values: [1, 2, 3, 4, 5, 6.5] }, nullRows: [1] },
+  { name: "n", ints: { values: [2n ** 63n - 1n, -1, 0] } },
+  { name: "ok", bools: { values: [false, false, true] }, nullRows: [0] },
+  { name: "text", strings: { values: ["ünï", "", ""] }, nullRows: [1] },
+  { name: "embedding", vectors: { width: 2, values: [1, 2, 0, 0, 5, 6.5] }, nullRows: [1] },
 ] } }]));
-const row = (step, values) => ({ step, rank: 1, time: { seconds: 1_700_000_000 + Number(step), nanos: 123_456_000 }, values: map(values) });
-const logged = { run: run.name, rows: [row(1n, { loss: 0.5, n: 7n }), row(0n, { loss: NaN, ok: true, text: "ünï", none: null })], requestId: randomUUID() };
-say("log_scalars", [await metrics.logScalars(logged), await metrics.logScalars(logged)]);
+const row = (step, values) => ({ step, rank: 1, time: { seconds: 1_700_000_000, nanos: 123_456_000 }, values: mapValue(values) });
+const rows = [row(1n, { loss: 0.5, n: 2n ** 62n + 1n }), row(0n, { loss: NaN, ok: true, text: "ünï" })];
+const scalars = { run: run.name, rows, requestId: randomUUID() };
+say("log_scalars, and again", [await metrics.logScalars(scalars), await metrics.logScalars(scalars)]);
 
 const streamId = randomUUID();
-const batches = [1, 2, 3, 4].map((n) => ({ columns: { columns: [{ name: "n", ints: { values: [n] } }] } }));
-say("broken off", await write(metrics, `${run.name}/metrics/resumed`, batches.slice(0, 2), { streamId, breakAt: 2 }));
-say("resumed", await write(metrics, `${run.name}/metrics/resumed`, batches, { streamId }));
+const many = Array.from({ length: 2000 }, (_, n) => ({ columns: { columns: [{ name: "n", ints: { values: [n] } }] } }));
+say("broken off", await write(table("resumed"), many, { streamId, breakAtAck: true }));
+say("resumed", await write(table("resumed"), many, { streamId }));
 
-say("no such run", await runs.getRun({ name: "projects/node/runs/absent" }).catch(explain));
-say("bad name", await runs.createRun({ parent: "projects/node", run: { runName: "../etc" } }).catch(explain));
-say("a dictionary", await write(metrics, `${run.name}/metrics/bad`, [{ arrowStream: arrow.tableToIPC(arrow.tableFromArrays({ text: ["a"] }), "stream") }]).catch(explain));
-say("sealed", await write(metrics, `${run.name}/metrics/streamed`, batches).catch(explain));
+say("no run", await runs.getRun({ name: "projects/node/runs/absent" }).catch(explain));
+say("bad name", await runs.createRun({ parent: "projects/node", run: { runName: "../a" } }).catch(explain));
+const dictionary = { arrowStream: arrow.tableToIPC(arrow.tableFromArrays({ text: ["a"] }), "stream") };
+say("dictionary", await write(table("refused"), [dictionary]).catch(explain));
+say("sealed", await write(table("streams"), streams).catch(explain));
 
 const { metricsTables } = await metrics.listMetricsTables({ parent: other ?? run.name });
-for (const { name } of metricsTables) say(`read ${name}`, columns(await read(metrics, name)));
-await runs.finishRun({ name: run.name, requestId: randomUUID() });
+for (const { name } of metricsTables) if (!/resumed$/.test(name)) say(`read ${name}`, await read(name));
+say("finished", (await runs.finishRun({ name: run.name, requestId: randomUUID() })).run.status);
 for (const client of [metrics, runs, server]) client.close();

@@ -17,7 +17,7 @@ from ._errors import MetricsTableExistsError, RowCountMismatchError, RundError, 
 from ._locate import Daemon
 from ._new_metrics import TableSpec
 from ._transport import WriteStream, metrics_calls, metrics_table_from_pb
-from ._types import MetricTableInfo
+from ._types import MetricTableInfo, TableInfo
 
 ROWS_PER_BATCH = 4096
 """Rows of ``add_row`` that are gathered before they are sent."""
@@ -75,6 +75,8 @@ class MetricsWriter:
             WaitTimeoutError: It took longer; nothing is lost (a TimeoutError).
         """
         with self._lock:
+            if self._closed:
+                return
             self._send_rows()
             stream = self._stream
         if stream is not None:
@@ -90,10 +92,11 @@ class MetricsWriter:
         with self._lock:
             if self._closed and self._table is not None:
                 return self._table
+            self._check_open()
             self._send_rows()
             if self._numbered_rows and self._foreign and self._numbered_rows != self._foreign.row_count:
                 self._close_stream(seal=False)
-                raise RowCountMismatchError(self._count_fault())
+                raise _count_fault(self._numbered_rows, self._foreign)
             return self._close_stream(seal=not self._spec.name)
 
     def __enter__(self) -> Self:
@@ -102,6 +105,8 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._closed:
+            return
         if error is None:
             self.close()
             return
@@ -128,22 +133,22 @@ class MetricsWriter:
             self._send({name: [row.get(name) for row in rows] for name in names})
 
     def _send(self, given: Any) -> None:
-        columns = self._with_example_ids(columns_from(given, self._column_schemas, partial=True))
+        columns = columns_from(given, self._column_schemas, partial=True)
+        if self._foreign is not None:
+            columns = self._with_example_ids(columns, self._foreign)
         batches = list(split(columns.table, self._daemon.info.limits))
         stream = self._stream or self._open(columns)
         for batch in batches:
             stream.write(batch)
 
-    def _with_example_ids(self, columns: Columns) -> Columns:
-        if self._foreign is None:
-            return columns
+    def _with_example_ids(self, columns: Columns, foreign: TableInfo) -> Columns:
         if EXAMPLE_ID in columns.table.column_names:
-            check_example_ids(columns.table.column(EXAMPLE_ID), self._foreign.row_count)
+            check_example_ids(columns.table.column(EXAMPLE_ID), foreign.row_count)
             return columns
-        columns = numbered(columns, self._numbered_rows)
-        self._numbered_rows += columns.table.num_rows
-        if self._numbered_rows > self._foreign.row_count:
-            raise RowCountMismatchError(self._count_fault())
+        end = self._numbered_rows + columns.table.num_rows
+        if end > foreign.row_count:
+            raise _count_fault(end, foreign)
+        columns, self._numbered_rows = numbered(columns, self._numbered_rows), end
         return columns
 
     def _open(self, columns: Columns | None) -> WriteStream:
@@ -167,9 +172,9 @@ class MetricsWriter:
         if self._closed:
             raise WrongStateError("this metrics writer is closed; open another")
 
-    def _count_fault(self) -> str:
-        assert self._foreign is not None
-        return (
-            f"{self._numbered_rows} rows were added, but the input table has {self._foreign.row_count}; add "
-            f"as many, or a column {EXAMPLE_ID!r} with the row of the input table that each is about"
-        )
+
+def _count_fault(rows: int, foreign: TableInfo) -> RowCountMismatchError:
+    return RowCountMismatchError(
+        f"{rows} rows were added, but the input table has {foreign.row_count}; add as many, or a column "
+        f"{EXAMPLE_ID!r} with the row of the input table that each is about"
+    )

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from . import _run_copy, _run_later, _run_metrics, _watch
 from ._endings import Ending, ending_of
-from ._errors import WaitTimeoutError
+from ._errors import RundError, WaitTimeoutError
 from ._locate import Daemon
 from ._lookup import run_at
 from ._new_metrics import url_text
@@ -329,7 +329,12 @@ class Run:
     def end(self, ending: Ending, timeout: float | None) -> None:
         """As ``finish``, with another status than COMPLETED."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        acked = self.writer.close(timeout)
+        fault: RundError | None = None
+        try:
+            acked = self.writer.close(timeout)
+        except RundError as error:
+            # A table that could not be written must not keep the run from ending.
+            fault, acked = error, True
         if in_forked_child():
             return
         left = CALL_TIMEOUT_S if deadline is None else max(0.1, deadline - time.monotonic())
@@ -342,6 +347,8 @@ class Run:
             timeout_s=left,
         )
         session.ended(self)
+        if fault is not None:
+            raise fault
         if not acked:
             raise WaitTimeoutError(f"not all rows of {self.url} were acked in {timeout} s; the rest is in the journal")
 

@@ -470,7 +470,7 @@ class TestPlain:
         ("array", "plain"),
         [
             (pa.array(["a", None, "b", "a"]).dictionary_encode(), pa.string()),
-            (pa.array(["a", None, "b", "a"], pa.dictionary(pa.int8(), pa.string_view())), pa.string()),
+            (pa.DictionaryArray.from_arrays([0, None, 1, 0], pa.array(["a", "b"], pa.string_view())), pa.string()),
             (pa.DictionaryArray.from_arrays([0, 1, None, 1], pa.array(["a", None])), pa.string()),
             (pa.DictionaryArray.from_arrays([0, 1, None, 1], pa.array([[1], [2, 3]])), pa.list_(pa.int64())),
             (pa.compute.run_end_encode(pa.array([1, 1, None, 2])), pa.int64()),
@@ -498,6 +498,17 @@ class TestPlain:
         storage = array.storage if isinstance(array, pa.ExtensionArray) else array
         assert found.column(0).to_pylist() == storage.to_pylist()[first:]
         assert conform(batch, schema).equals(found)
+
+    @pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view()], ids=str)
+    def test_views_of_null_rows_are_not_followed(self, kind: pa.DataType) -> None:
+        array = pa.array(["a", None, "a text that is too long for a view"], kind)
+        validity, views, *texts = array.buffers()
+        wild = bytearray(views.to_pybytes())
+        wild[16:32] = b"\x7f" * 16
+        array = pa.Array.from_buffers(kind, 3, [validity, pa.py_buffer(wild), *texts])
+        batch_of(array).validate(full=True)
+        found = to_plain(batch_of(array).slice(1), schema_of(plain_type(kind)))
+        assert found.column(0).cast(pa.string()).to_pylist() == [None, "a text that is too long for a view"]
 
     def test_list_views_out_of_order(self):
         array = pa.ListViewArray.from_arrays(

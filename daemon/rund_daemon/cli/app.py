@@ -14,12 +14,12 @@ import click
 
 from rund_daemon.config import ConfigError
 
-from .exit_codes import ExitCode, exit_code_of_status
+from .exit_codes import ExitCode, Failure, exit_code_of_status
 
 SUMMARIES: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run a daemon until it is told to stop."),
-    "status": ("lifecycle", "Show whether a daemon runs, and which."),
-    "stop": ("lifecycle", "Stop the daemon of a root."),
+    "status": ("status", "Show whether a daemon runs, and which."),
+    "stop": ("stop", "Stop the daemon of a root."),
     "ls": ("runs", "List runs, newest first."),
     "show": ("runs", "Show a run and its tables."),
     "tail": ("tail", "Print the last rows of a run, and follow it."),
@@ -98,6 +98,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.UsageError):
         path = "rund" if error.ctx is None else error.ctx.command_path
         return f"{error.format_message()} See `{path} --help`.", ExitCode.USAGE
+    if isinstance(error, Failure):
+        return error.message, error.code
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, ConfigError):

@@ -7,9 +7,8 @@ import sys
 from typing import Any
 
 import click
-from google.protobuf import json_format, message_factory
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.descriptor_pool import Default as default_pool
 from google.protobuf.message import Message
 from rund._transport.channel import Stubs
 
@@ -25,7 +24,7 @@ _SERVICES = ("RunService", "MetricsService", "TableService", "OperationService",
 @click.argument("request", default="{}", metavar="[JSON]")
 @takes_target
 @takes_report
-def call(method: str, request: str, target: Target, report: Report) -> None:
+def call(*, method: str, request: str, target: Target, report: Report) -> None:
     """Call any unary method of rund.v1 and print its answer.
 
     METHOD is such as GetRun or RunService.GetRun. JSON is the request in protobuf's JSON mapping, with the field
@@ -53,7 +52,7 @@ def _method(text: str) -> MethodDescriptor:
 
 def _methods(service: str) -> dict[str, MethodDescriptor]:
     # The client has put the services into the pool; their generated modules are its business.
-    return dict(default_pool().FindServiceByName(f"rund.v1.{service}").methods_by_name)
+    return dict(descriptor_pool.Default().FindServiceByName(f"rund.v1.{service}").methods_by_name)
 
 
 def _parsed(text: str, method: MethodDescriptor) -> Message:

@@ -9,7 +9,7 @@ import click
 from rund_daemon.config import CONFIG_FILE, ENVIRONMENT_PREFIX, Setting, from_process
 
 from .options import takes_report
-from .report import Report
+from .report import Cell, Report, Shown
 from .settings import flag_of, takes_settings
 
 
@@ -21,7 +21,7 @@ def config() -> None:
 @config.command()
 @takes_settings
 @takes_report
-def show(report: Report, **flags: object) -> None:
+def show(*, report: Report, **flags: object) -> None:
     """Show each setting that `rund serve` would have with the same flags, and where it comes from.
 
     Flags come before variables, variables before the file, the file before the defaults. A daemon that runs has the
@@ -50,8 +50,10 @@ def _plain(setting: Setting, file: Path) -> dict[str, object]:
     }
 
 
-def _shown(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+def _shown(value: object) -> Cell:
+    if isinstance(value, Path):
+        return str(value)
+    return Shown(value, "not set") if value in (None, "", (), {}) else value
 
 
 def _origin(setting: Setting, file: Path) -> str:

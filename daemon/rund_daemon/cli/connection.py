@@ -17,7 +17,8 @@ from rund._errors import DaemonUnavailableError, InvalidUrlError, RundError, Wai
 from rund._transport import Transport, daemon_calls
 from rund._types import ServerInfo
 
-from rund_daemon.root import ADDRESS_FILE, LOCK_FILE, start_ticks
+from rund_daemon.processes import start_ticks
+from rund_daemon.root import ADDRESS_FILE, LOCK_FILE
 
 from .exit_codes import Failure
 from .options import Target
@@ -137,8 +138,8 @@ def _connect_to_address(target: Target) -> Connection:
     if target.root is not None and not same_folder(info.root_url, target.root):
         transport.close()
         raise Failure(
-            f"the daemon at {target.address} owns the root {info.root_url}, not {target.root}; leave --root out, or name the "
-            "address of the other daemon"
+            f"the daemon at {target.address} owns the root {info.root_url}, not {target.root}; "
+            "leave --root out, or name the address of the other daemon"
         )
     return Connection(transport, info)
 

@@ -38,7 +38,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: ExitCode = ExitCode.REFUSED) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
 
 
 def exit_code_of_status(code: str) -> ExitCode:

@@ -13,7 +13,7 @@ from .json_form import json_line
 from .report import Report
 from .wording import plain_text, printable, value_text
 
-_WIDEST = 32
+_WIDEST = 40
 _GAP = "  "
 
 
@@ -60,7 +60,7 @@ class _Tabbed:
 
 
 class _Columns:
-    """Columns that are as wide as the first rows need. What does not fit into the terminal is left out, and that is said."""
+    """Columns as wide as the first rows need. What does not fit into the terminal is left out, and that is said."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -86,9 +86,8 @@ class _Columns:
         self._widths = _fitting(widths, self._report.out.width)
         if (left_out := len(widths) - len(self._widths)) > 0:
             self._report.hint(f"{left_out} of {len(widths)} columns are left out; --columns chooses, --json shows all")
-        self._report.out.print(
-            Text(self._line(headings, [_is_number(field.type) for field in schema]), style="bold"), soft_wrap=True
-        )
+        right = [_is_number(field.type) for field in schema]
+        self._report.out.print(Text(self._line(headings, right), style="bold"), soft_wrap=True)
 
     def _line(self, texts: Sequence[str], right: Sequence[bool]) -> str:
         cells = zip(texts, self._widths, right, strict=False)

@@ -86,7 +86,8 @@ def parse_table(text: str) -> RunName:
             case [project, run, table]:
                 return RunName(text, name=_resource(project, run), table=table)
     raise click.UsageError(
-        f"{text!r} names no run; give PROJECT/RUN (behind it /TABLE where a table is meant), a resource name, a URL or a uid."
+        f"{text!r} names no run; give PROJECT/RUN (followed by /TABLE where a table is meant), a resource name, "
+        "a URL or a uid."
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 
 import click
@@ -29,7 +30,7 @@ _DESCRIPTION_LENGTH = 60
 @takes_target
 @takes_report
 def ls(
-    project: str | None, filter_text: str, order_by: str, limit: int, deleted: bool, target: Target, report: Report
+    *, project: str | None, filter_text: str, order_by: str, limit: int, deleted: bool, target: Target, report: Report
 ) -> None:
     """List runs, newest first.
 
@@ -60,7 +61,7 @@ def ls(
 @click.option("--deleted", is_flag=True, help="Find the run in trash too.")
 @takes_target
 @takes_report
-def show(run: str, deleted: bool, target: Target, report: Report) -> None:
+def show(*, run: str, deleted: bool, target: Target, report: Report) -> None:
     """Show a run: its status, its values and its tables.
 
     RUN is PROJECT/RUN, a resource name, a URL or a uid.
@@ -128,7 +129,7 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, Cell]]:
         yield "input table", url
 
 
-def _show_values(report: Report, heading: str, values: object) -> None:
+def _show_values(report: Report, heading: str, values: Iterable[tuple[str, Cell]]) -> None:
     pairs = list(values)
     if pairs:
         report.heading(heading)
@@ -157,5 +158,5 @@ def _cause_text(cause: Cause) -> str:
     return f"{what}: {cause.message}" if cause.message else what
 
 
-def _time(time: object) -> Cell:
+def _time(time: datetime | None) -> Cell:
     return Shown(time, local_time_text(time))

@@ -36,7 +36,7 @@ _FLAGS: Mapping[str, _Flag] = {
 
 def takes_settings(command: Command) -> Command:
     """Adds the flags of the settings. One that is not given is None: variables, file and defaults decide."""
-    for name, flag in reversed(_FLAGS.items()):
+    for name, flag in reversed(tuple(_FLAGS.items())):
         option = click.option(
             flag_of(name), name, metavar=flag.metavar, help=flag.help, multiple=flag.multiple, callback=_none_if_empty
         )

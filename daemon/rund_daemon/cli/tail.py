@@ -39,7 +39,7 @@ HISTORY = "history"
 @click.option("--columns", default="", metavar="NAMES", help="Which columns, with commas; all when not given.")
 @takes_target
 @takes_report
-def tail(table: str, count: int, follow: bool, columns: str, target: Target, report: Report) -> None:
+def tail(*, table: str, count: int, follow: bool, columns: str, target: Target, report: Report) -> None:
     """Print the last rows of a run's table, and follow it.
 
     RUN is PROJECT/RUN, a resource name, a URL or a uid; the table is `history`, where what a training logs goes,

@@ -35,7 +35,7 @@ def token() -> None:
 @click.option("--project", default="", metavar="PROJECT", help="The one project it is good for; all when not given.")
 @takes_root
 @takes_report
-def create(scope: str, project: str, root: Path, report: Report) -> None:
+def create(*, scope: str, project: str, root: Path, report: Report) -> None:
     """Make a token and print its secret, which is kept nowhere."""
     if project:
         project = _checked(project)
@@ -51,7 +51,7 @@ def create(scope: str, project: str, root: Path, report: Report) -> None:
 @token.command("ls")
 @takes_root
 @takes_report
-def list_tokens(root: Path, report: Report) -> None:
+def list_tokens(*, root: Path, report: Report) -> None:
     """List tokens, without their secrets."""
     tokens = _tokens(root).tokens()
     if report.as_json:
@@ -75,7 +75,7 @@ def list_tokens(root: Path, report: Report) -> None:
 @click.argument("token_ids", nargs=-1, required=True, metavar="TOKEN...")
 @takes_root
 @takes_report
-def remove(token_ids: Sequence[str], root: Path, report: Report) -> None:
+def remove(*, token_ids: Sequence[str], root: Path, report: Report) -> None:
     """Remove tokens, named as `rund token ls` names them. They are good for nothing from then on."""
     tokens = _tokens(root)
     known = {entry.token_id for entry in tokens.tokens()}

@@ -35,7 +35,7 @@ class _Found:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @takes_target
 @takes_report
-def rm(runs: Sequence[str], yes: bool, target: Target, report: Report) -> None:
+def rm(*, runs: Sequence[str], yes: bool, target: Target, report: Report) -> None:
     """Move runs to trash. Their names are free at once, and until they are collected they can be restored.
 
     RUN is PROJECT/RUN, a resource name, a URL or a uid. If one of them is not there, none is moved. In a terminal it
@@ -59,7 +59,7 @@ def rm(runs: Sequence[str], yes: bool, target: Target, report: Report) -> None:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @takes_target
 @takes_report
-def undelete(runs: Sequence[str], target: Target, report: Report) -> None:
+def undelete(*, runs: Sequence[str], target: Target, report: Report) -> None:
     """Take runs out of trash.
 
     RUN is PROJECT/RUN (the one of that name that was deleted last), a resource name, a URL or a uid.
@@ -89,7 +89,8 @@ def _ask(found: Sequence[_Found]) -> None:
     for entry in found:
         note = f", which is {entry.run.status.name}" if entry.run.status in _AT_WORK else ""
         click.echo(printable(f"  {path_of(entry.run)}{note}"), err=True)
-    click.confirm(f"Move {count_text(len(found), 'run')} to trash?", abort=True, err=True)
+    if not click.confirm(f"Move {count_text(len(found), 'run')} to trash?", err=True):
+        raise Failure("nothing was moved to trash")
 
 
 def _do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -59,16 +60,16 @@ def plain_text(value: object) -> str:
 
 
 def value_text(value: object) -> str:
-    """A value for people: like `plain_text`, with short numbers and with the middle of long lists left out."""
+    """A value for people: like `plain_text`, with short numbers and the rest of long lists left out."""
     if isinstance(value, dt.datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if value.tzinfo else str(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if math.isfinite(value) else plain_text(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{printable(str(key))}: {value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        shown = [value_text(item) for item in (value if len(value) <= 4 else value[:3])]
-        return "[" + ", ".join(shown) + (f", … {len(value)}]" if len(value) > 4 else "]")
+        shown = [value_text(item) for item in (value if len(value) <= 4 else value[:2])]
+        return "[" + ", ".join(shown) + (f", … {len(value)} values]" if len(value) > 4 else "]")
     return plain_text(value)
 
 

@@ -37,7 +37,7 @@ from .budget import ByteBudget
 T = TypeVar("T")
 
 # Checking more than this much on the event loop would be felt by other streams.
-_INLINE_BYTES = MIB // 2
+_INLINE_BYTES = 2 * MIB
 
 
 @dataclass(slots=True)

@@ -78,10 +78,13 @@ def _decode(array: Array, cast: ScalarCast) -> Array:
 def _unview(array: Array, target: Any) -> Array:
     if not array.null_count:
         return array.cast(target)
-    # Arrow's cast looks at the views of null rows as well, which may point anywhere.
+    # Arrow's cast follows the views of null rows, too, and these may point anywhere: they are set to empty first.
     valid = array.is_valid().to_numpy(zero_copy_only=False)
-    places = pa.array(np.cumsum(valid) - 1, mask=~valid)
-    return array.drop_null().cast(target).take(places)
+    _, views, *texts = array.buffers()
+    rows = np.frombuffer(views, np.int64).reshape(-1, 2)[array.offset : array.offset + len(array)]
+    bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    safe = [bitmap, pa.py_buffer(np.where(valid[:, np.newaxis], rows, 0)), *texts]
+    return pa.Array.from_buffers(array.type, len(array), safe).cast(target)
 
 
 def _run_of_each_row(array: Array) -> Array:
