@@ -1,6 +1,6 @@
 // rund from Node.js, written from protos/rund_pb/v1/*.proto alone: writes a run, reads one, and is told no.
 //
-//   node conformance.mjs ADDRESS [RUN]     ADDRESS of the daemon; RUN to read, projects/p/runs/r (default: the one written)
+//   node conformance.mjs ADDRESS [RUN]     ADDRESS of the daemon; RUN to read, projects/p/runs/r (else the one written)
 //
 // Each line printed is a JSON object with one key: what was done, and what came of it. 1n is "1n", NaN is "NaN".
 import { randomUUID } from "node:crypto";
@@ -11,7 +11,7 @@ import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 import * as arrow from "apache-arrow";
 
-const files = ["error_reason", "metrics_service", "run_service", "server_service"].map((name) => `rund_pb/v1/${name}.proto`);
+const files = ["error_reason", "metrics_service", "run_service", "server_service"].map((x) => `rund_pb/v1/${x}.proto`);
 const includeDirs = [fileURLToPath(new URL("../../protos", import.meta.url))];
 const types = loader.loadSync(files, { includeDirs, longs: String, enums: String, defaults: true, oneofs: true });
 const rund = grpc.loadPackageDefinition(types).rund.v1;
@@ -32,8 +32,8 @@ function connect(Service, address) {
 function explain(error) {
   const [trailer] = error.metadata?.get("grpc-status-details-bin") ?? [];
   if (!trailer) throw error;
-  const details = types["rund.v1.ErrorStatus"].deserialize(trailer).details.map(({ typeUrl, value }) => {
-    const type = typeUrl.replace("type.googleapis.com/google.rpc.", "");
+  const details = types["rund.v1.ErrorStatus"].deserialize(trailer).details.map(({ type_url: url, value }) => {
+    const type = url.replace("type.googleapis.com/google.rpc.", "");
     return [type, types[`rund.v1.${type}`].deserialize(value)];
   });
   return { code: grpc.status[error.code], ...Object.fromEntries(details) };
@@ -49,8 +49,8 @@ function value(x) {
 }
 
 /**
- * Sends payloads as the batches 1, 2, … of a stream and seals the table; gives what the daemon said. With `breakAtAck` the
- * connection is dropped at the first ack instead, with batches on their way.
+ * Sends payloads as the batches 1, 2, … of a stream and seals the table; gives what the daemon said. With `breakAtAck`
+ * the connection is dropped at the first ack instead, with batches on their way.
  */
 async function write(metricsTable, payloads, { streamId = randomUUID(), arrowSchema, breakAtAck = false } = {}) {
   const call = metrics.writeMetrics();
@@ -61,7 +61,7 @@ async function write(metricsTable, payloads, { streamId = randomUUID(), arrowSch
       said.opened = said.acked = Number(answer.opened.committedSequence);
       // What is committed is sent again here, on purpose: the daemon keeps it once.
       const batches = payloads.map((payload, i) => ({ batch: { sequence: i + 1, ...payload } }));
-      Readable.from([...batches, { close: { seal: true } }]).pipe(call);
+      Readable.from(breakAtAck ? batches : [...batches, { close: { seal: true } }]).pipe(call);
     }
     if (answer.ack) said.acked = Number(answer.ack.committedSequence);
     if (answer.closed) said.rows = Number(answer.closed.metricsTable.rowCount);
@@ -75,10 +75,11 @@ async function read(metricsTable) {
   const pieces = [];
   for await (const { schema, batch } of metrics.readMetrics({ metricsTable })) pieces.push(schema, batch);
   const table = arrow.tableFromIPC(Buffer.concat(pieces));
-  return Object.fromEntries(table.schema.fields.map(({ name, type }, i) => [name, [String(type), ...table.getChildAt(i)]]));
+  const columns = table.schema.fields.map(({ name, type }, i) => [name, [String(type), ...table.getChildAt(i)]]);
+  return Object.fromEntries(columns);
 }
 
-/** Two rows of per-sample metrics. The types are given: left to itself, apache-arrow makes a dictionary of the texts. */
+/** Two rows of per-sample metrics. The types are given: left to itself, apache-arrow makes texts a dictionary. */
 function samples(first) {
   const column = (type, ...values) => arrow.vectorFromArray(values, type);
   return new arrow.Table({
@@ -102,13 +103,17 @@ function cut(table) {
 
 const [address, other] = process.argv.slice(2);
 const [metrics, runs, server] = ["Metrics", "Run", "Server"].map((name) => connect(rund[`${name}Service`], address));
-const printed = (_, x) => (typeof x === "bigint" ? `${x}n` : typeof x === "number" && !Number.isFinite(x) ? String(x) : x);
+function printed(_, x) {
+  if (typeof x === "bigint") return `${x}n`;
+  return typeof x === "number" && !Number.isFinite(x) ? String(x) : x;
+}
 const say = (what, came) => console.log(JSON.stringify({ [what]: came }, printed));
 
 const { serverInfo } = await server.getServerInfo({});
 say("server", serverInfo.version);
-const parameters = mapValue({ lr: 0.1, n: 10n, min: -(2n ** 63n), inf: Infinity, deep: { list: [1n, 1, true, "ünï", null] } });
-const { run } = await runs.createRun({ parent: "projects/node", run: { runName: "a run", parameters }, requestId: randomUUID() });
+const deep = { list: [1n, 1, true, "ünï", null] };
+const settings = { runName: "a run", parameters: mapValue({ lr: 0.1, n: 10n, min: -(2n ** 63n), inf: Infinity, deep }) };
+const { run } = await runs.createRun({ parent: "projects/node", run: settings, requestId: randomUUID() });
 say("run", { name: run.name, status: run.status });
 const table = (name) => `${run.name}/metrics/${name}`;
 
@@ -124,8 +129,9 @@ say("columns", await write(table("columns"), [{ columns: { columns: [
   { name: "text", strings: { values: ["ünï", "", ""] }, nullRows: [1] },
   { name: "embedding", vectors: { width: 2, values: [1, 2, 0, 0, 5, 6.5] }, nullRows: [1] },
 ] } }]));
-const row = (step, values) => ({ step, rank: 1, time: { seconds: 1_700_000_000, nanos: 123_456_000 }, values: mapValue(values) });
-const rows = [row(1n, { loss: 0.5, n: 2n ** 62n + 1n }), row(0n, { loss: NaN, ok: true, text: "ünï" })];
+const time = { seconds: 1_700_000_000, nanos: 123_456_000 };
+const rows = [{ loss: 0.5, n: 2n ** 62n + 1n }, { loss: NaN, ok: true, text: "ünï" }]
+  .map((values, i) => ({ step: 1 - i, rank: 1, time, values: mapValue(values) }));
 const scalars = { run: run.name, rows, requestId: randomUUID() };
 say("log_scalars, and again", [await metrics.logScalars(scalars), await metrics.logScalars(scalars)]);
 

@@ -10,6 +10,7 @@ thread: the lock is reentrant, and a record that is begun behind an unfinished o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -213,7 +214,7 @@ class Journal:
         self._holds_lists: dict[str, bool] = {}
         self._allocated = self._freed = 0
         self._rolling = self._waited_in_vain = self._closed = False
-        self._deferred: list[_Entry] = []
+        self._deferred: deque[_Entry] = deque()
 
     def _begin_in_child(self) -> None:
         # Only this thread lives here; who held the lock or was writing does not. Nothing inherited is used.
@@ -248,24 +249,35 @@ class Journal:
             if self._file.limit != self._file.capacity:
                 self._file.limit = self._file.capacity
                 self._wake()
-            placed = self._write(entry)
-            while self._deferred:
-                if not self._write(self._deferred.pop(0)):
+            try:
+                return self._write(entry)
+            finally:
+                self._write_deferred()
+
+    def _write_deferred(self) -> None:
+        # A signal handler may take from the queue between two lines of this.
+        with contextlib.suppress(IndexError):
+            while True:
+                if not self._write(self._deferred.popleft()):
                     self._count_drop()
-            return placed
 
     def _write(self, entry: _Entry) -> bool:
-        if self._write_into(self._file, entry):
-            return True
-        if not self._roll():
-            return False
-        if not self._write_into(self._file, entry):
-            most = self._file.capacity - DATA_HEAD_BYTES
-            raise InvalidValueError(f"the row is too large for the journal, whose files hold {most} bytes")
-        return True
+        fresh = False
+        while True:
+            file = self._file
+            if self._write_into(file, entry):
+                return True
+            if file is not self._file:
+                continue  # a signal handler has gone on to the next file
+            if fresh:
+                most = file.capacity - DATA_HEAD_BYTES
+                raise InvalidValueError(f"the row is too large for the journal, whose files hold {most} bytes")
+            if not self._roll():
+                return False
+            fresh = True
 
     def _write_into(self, file: DataFile, entry: _Entry) -> bool:
-        step = self._next_step if entry.step is None else entry.step
+        step = read_step(self._next_step) if entry.step is None else entry.step
         for key, kind in zip(entry.row.keys, entry.row.kinds, strict=True):
             # No column of the table holds both, and the daemon would refuse all that comes after.
             if kind and self._holds_lists.setdefault(key, kind is Kind.LIST) is not (kind is Kind.LIST):
@@ -302,8 +314,9 @@ class Journal:
         if old.number and not old.finished:
             old.finish()
         file.begin(self.owner.writer_id, old.position(old.claimed) if old.number else 0)
+        # Nothing is called from here on: a signal handler that raises does so before or after all of it.
         self._allocated += file.size
-        self.files.append(file)
+        self.files += (file,)
         self._file = file
 
     def _reap(self) -> None:

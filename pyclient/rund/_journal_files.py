@@ -105,7 +105,7 @@ class DataFile:
         Raises:
             OSError: There is no room for it, or the folder can't be written.
         """
-        return cls(path, number, 0, _map_new_file(path, size, os.O_TRUNC))
+        return cls(path, number, 0, _map_new_file(path, size))
 
     def begin(self, writer_id: str, base: int) -> None:
         """Writes the file's head: its first record has the position ``base``."""
@@ -116,10 +116,14 @@ class DataFile:
         """Position in the journal of a place in the file."""
         return self.base + offset - DATA_HEAD_BYTES
 
-    def write(self, low: int, checksum: int, body: bytes) -> None:
-        """Appends a record whose room the caller has checked; ``Journal.append`` does the same by itself."""
+    def write(self, low: int, checksum: int, body: bytes) -> bool:
+        """Appends a record; False when there is no room. ``Journal.append`` does the same by itself."""
+        size = WORD + len(body)
+        # Between the check and the claim nothing is called, so no signal handler takes the room away.
         begin = self.claimed
-        end = begin + WORD + len(body)
+        end = begin + size
+        if end > self.capacity:
+            return False
         self.claimed = end
         try:
             self.memory[begin + WORD : end] = body
@@ -129,6 +133,7 @@ class DataFile:
             raise
         if self.tail == begin:
             self.tail = self.claimed
+        return True
 
     def detach(self) -> None:
         """In a forked child: whoever still holds this object must not reach the parent's file through it."""
@@ -184,7 +189,7 @@ class HeadFile:
         """
         path = head_path(directory, identity.writer_id)
         unfinished = path.with_suffix(".tmp")
-        memory = _map_new_file(unfinished, HEAD_BYTES, os.O_EXCL)
+        memory = _map_new_file(unfinished, HEAD_BYTES)
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CLOEXEC)
         locked = _lock(descriptor, LIVE_LOCK_BYTE) and (not drains or _lock(descriptor, DRAIN_LOCK_BYTE))
         identity = replace(identity, flags=identity.flags | (FLAG_LOCKS if locked else 0))
@@ -267,8 +272,8 @@ def _lock(descriptor: int, byte: int) -> bool:
     return True
 
 
-def _map_new_file(path: Path, size: int, flag: int) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+def _map_new_file(path: Path, size: int) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         _allocate(descriptor, size)
         return mmap.mmap(descriptor, size)

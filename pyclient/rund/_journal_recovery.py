@@ -124,6 +124,8 @@ def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Ite
     for path in _data_paths(directory, writer_id):
         try:
             file = _open(path, writer_id)
+            if file is None:
+                return
         except JournalFormatError as error:
             problems.append(Problem(path, 0, str(error)))
             return
@@ -140,12 +142,15 @@ def _data_paths(directory: Path, writer_id: str) -> list[Path]:
     return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
 
 
-def _open(path: Path, writer_id: str) -> DataFile:
+def _open(path: Path, writer_id: str) -> DataFile | None:
+    """The file; None if the writer was still making it."""
     with path.open("rb") as file:
         size = path.stat().st_size // WORD * WORD
         if size < DATA_HEAD_BYTES:
             raise JournalFormatError(f"the file has {size} bytes, too few for its head")
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    if not memory[:].strip(b"\0"):
+        return None
     writer, number, base = unpack_data_head(memory[:DATA_HEAD_BYTES])
     if writer != writer_id:
         raise JournalFormatError(f"the file belongs to writer {writer}")

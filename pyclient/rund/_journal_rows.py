@@ -52,22 +52,19 @@ def _plan(file: DataFile, row: Row) -> Plan | None:
 
 
 def _append(file: DataFile, low: int, seed: int, body: bytes) -> bool:
-    if file.claimed + WORD + len(body) > file.capacity:
-        return False
-    file.write(low, crc32(body, seed), body)
-    return True
+    return file.write(low, crc32(body, seed), body)
 
 
 def _declare(file: DataFile, row: Row) -> bool:
-    shape = Shape(file.next_code, row.keys, row.kinds)
+    code = file.next_code
+    file.next_code = code + 1  # a signal handler that declares a shape, too, takes the next one
+    shape = Shape(code, row.keys, row.kinds)
     body, size = pack_shape(shape), shape.row_bytes()
     _check_size(row, max(len(body), size))
-    if file.claimed + WORD + len(body) + size > file.capacity:
-        return False
-    file.next_code += 1
     low = record_low(CODE_SHAPE, WORD + len(body))
-    file.write(low, crc32(body, low_seed(low)), body)
-    low = record_low(shape.code, size)
+    if not _append(file, low, low_seed(low), body):
+        return False
+    low = record_low(code, size)
     pack = Struct(shape.body_format()).pack
     plan = Plan(_without_nulls(pack) if None in row.values else pack, low, low_seed(low), size)
     file.plans[(*row.keys, *row.kinds)] = plan

@@ -94,8 +94,7 @@ def read_step(step: object) -> int:
     if isinstance(step, (bool, np.bool_)) or not hasattr(step, "__index__"):
         raise InvalidFieldError(f"step must be an integer, not {type(step).__name__}")
     number: int = step.__index__()
-    # The least number stands for no step in the journal.
-    if not _INT_MIN < number <= _INT_MAX:
+    if not _INT_MIN <= number <= _INT_MAX:
         raise InvalidFieldError(f"step {number} is outside 64 bits")
     return number
 

@@ -56,26 +56,26 @@ class DaemonFile:
 
 
 class _Connections:
-    """The daemons that this process talks to, by address. The only state here: channels are costly."""
+    """The daemons that this process talks to, by address and token. The only state here: channels are costly."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._daemons: dict[str, Daemon] = {}
+        self._daemons: dict[tuple[str, str], Daemon] = {}
 
     def find(self, address: str) -> Daemon | None:
         with self._lock:
-            daemon = self._daemons.get(address)
+            daemon = self._daemons.get((address, _token()))
             return None if daemon is None or daemon.transport.closed else daemon
 
     def keep(self, daemon: Daemon) -> Daemon:
         """Gives the daemon to use: an older connection to the address is kept, with what was heard last."""
-        address = daemon.transport.address
+        key = daemon.transport.address, _token()
         with self._lock:
-            older = self._daemons.get(address)
+            older = self._daemons.get(key)
             if older is not None and not older.transport.closed:
                 daemon.transport.close()
                 daemon = Daemon(older.transport, daemon.info)
-            self._daemons[address] = daemon
+            self._daemons[key] = daemon
         return daemon
 
 

@@ -15,6 +15,7 @@ import click
 from rund_daemon.config import ConfigError
 
 from .exit_codes import ExitCode, Failure, exit_code_of_status
+from .wording import printable
 
 SUMMARIES: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run a daemon until it is told to stop."),
@@ -59,36 +60,53 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
         context.exit()
 
 
-@click.group("rund", cls=_LateGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "rund",
+    cls=_LateGroup,
+    epilog=_EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )
-def rund() -> None:
+@click.pass_context
+def rund(context: click.Context) -> None:
     """Keeps what trainings record, and shows it."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line and gives its exit code. Nothing is raised."""
     _write_any_text()
     try:
-        if "_RUND_COMPLETE" in os.environ:
-            rund.main(list(arguments), prog_name="rund")  # the shell asks what could follow; click answers and exits
-        with rund.make_context("rund", list(arguments)) as context:
-            rund.invoke(context)
+        code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        if "_RUND_COMPLETE" in os.environ:
+            rund.main(list(arguments), prog_name="rund")  # the shell asks what could follow; click answers and exits
+        with rund.make_context("rund", list(arguments)) as context:
+            rund.invoke(context)
     except click.exceptions.Exit as wish:
         return wish.exit_code
     except (click.Abort, KeyboardInterrupt, EOFError):
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("RUND_DEBUG"):
             traceback.print_exc()
         message, code = _explained(error)
-        sys.stderr.write(f"rund: {message}\n")
+        sys.stderr.write(f"rund: {printable(message)}\n")
         return code
     return ExitCode.OK
 
@@ -97,7 +115,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     """What to say of an error, and the exit code."""
     if isinstance(error, click.UsageError):
         path = "rund" if error.ctx is None else error.ctx.command_path
-        return f"{error.format_message()} See `{path} --help`.", ExitCode.USAGE
+        return f"{error.format_message().rstrip('.')}; see `{path} --help`", ExitCode.USAGE
     if isinstance(error, Failure):
         return error.message, error.code
     if isinstance(error, click.ClickException):

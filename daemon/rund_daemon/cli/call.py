@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -41,18 +42,20 @@ def call(*, method: str, request: str, target: Target, report: Report) -> None:
 
 def _method(text: str) -> MethodDescriptor:
     service, _, method = text.removeprefix("rund.v1.").replace("/", ".").rpartition(".")
-    for name in _SERVICES:
-        if service in ("", name) and (found := _methods(name).get(method)):
-            if found.client_streaming or found.server_streaming:
-                raise click.UsageError(f"{text} is a stream; `rund tail` reads rows, the clients do the rest.")
-            return found
-    unary = sorted(f"{name}.{method}" for name in _SERVICES for method in _methods(name))
-    raise click.UsageError(f"{text!r} is no method; the methods are {', '.join(unary)}.")
+    unary = {f"{name}.{found.name}": found for name in _SERVICES for found in _methods(name) if not _streams(found)}
+    for full_name, descriptor in unary.items():
+        if full_name == f"{service}.{method}" or (not service and full_name.endswith(f".{method}")):
+            return descriptor
+    raise click.UsageError(f"{text!r} is no unary method; those are {', '.join(sorted(unary))}")
 
 
-def _methods(service: str) -> dict[str, MethodDescriptor]:
+def _methods(service: str) -> Iterable[MethodDescriptor]:
     # The client has put the services into the pool; their generated modules are its business.
-    return dict(descriptor_pool.Default().FindServiceByName(f"rund.v1.{service}").methods_by_name)
+    return tuple(descriptor_pool.Default().FindServiceByName(f"rund.v1.{service}").methods)
+
+
+def _streams(method: MethodDescriptor) -> bool:
+    return method.client_streaming or method.server_streaming
 
 
 def _parsed(text: str, method: MethodDescriptor) -> Message:
@@ -60,7 +63,8 @@ def _parsed(text: str, method: MethodDescriptor) -> Message:
     try:
         return json_format.Parse(text, message)
     except json_format.ParseError as error:
-        raise click.UsageError(f"the request is no {method.input_type.name}: {error}.") from None
+        fault = " ".join(str(error).split())
+        raise click.UsageError(f"the request is no {method.input_type.name}: {fault}") from None
 
 
 def _callable(stubs: Stubs, method: MethodDescriptor) -> Any:

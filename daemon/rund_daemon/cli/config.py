@@ -13,7 +13,7 @@ from .report import Cell, Report, Shown
 from .settings import flag_of, takes_settings
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def config() -> None:
     """Show the settings of a daemon. They are set by flags of `rund serve`, RUND_* variables and <root>/rund.toml."""
 

@@ -27,7 +27,7 @@ class Target:
         root: its root; with an address, only where a root was named too.
         address: where it listens; empty: where the root's `daemon.json` says.
         token: shown to a daemon on TCP.
-        named: whether a flag or variable says which daemon; otherwise the URL of a run may.
+        named: whether it was named by address or flag; if not, the URL of a run leads to the daemon of its own root.
     """
 
     root: Path | None
@@ -43,8 +43,7 @@ def target_of(root: str | None, address: str | None, token: str | None, environm
     folder = Path(root).expanduser().absolute() if root else None
     if place:
         return Target(folder, place, secret)
-    named = bool(root or environment.get("RUND_ROOT"))
-    return Target(folder or default_root(environment), "", secret, named)
+    return Target(folder or default_root(environment), "", secret, named=bool(root))
 
 
 def takes_target(command: Command) -> Command:

@@ -31,6 +31,8 @@ _STYLES: Mapping[str, str] = {
     "running": "green",
     "stopped": "yellow",
     "silent": "bold red",
+    "unreachable": "bold red",
+    "unsettled": "yellow",
 }
 
 

@@ -58,7 +58,7 @@ def parse_run(text: str) -> RunName:
     """
     name = parse_table(text)
     if name.table:
-        raise click.UsageError(f"{text!r} names a table; a run is PROJECT/RUN, a resource name, a URL or a uid.")
+        raise click.UsageError(f"{text!r} names a table; a run is PROJECT/RUN, a resource name, a URL or a uid")
     return name
 
 
@@ -87,7 +87,7 @@ def parse_table(text: str) -> RunName:
                 return RunName(text, name=_resource(project, run), table=table)
     raise click.UsageError(
         f"{text!r} names no run; give PROJECT/RUN (followed by /TABLE where a table is meant), a resource name, "
-        "a URL or a uid."
+        "a URL or a uid"
     )
 
 
@@ -95,14 +95,14 @@ def _parse_url(text: str) -> RunName:
     try:
         path = text if is_alias(text) else str(local_path(text))
     except InvalidUrlError as error:
-        raise click.UsageError(f"{error}.") from None
+        raise click.UsageError(str(error)) from None
     parts = path.rstrip("/").split("/")
     if len(parts) >= 6 and parts[-2] == "metrics" and parts[-4] == "runs":
         run, table = parts[:-2], parts[-1]
     elif len(parts) >= 4 and parts[-2] == "runs":
         run, table = parts, ""
     else:
-        raise click.UsageError(f"{text!r} is no URL of a run; one is <root>/<project>/runs/<run>.")
+        raise click.UsageError(f"{text!r} is no URL of a run; one is <root>/<project>/runs/<run>")
     # An alias, `<NAME>/…`, is expanded by the daemon: which root it leads into is not known here.
     root = None if is_alias(path) else Path("/".join(run[:-3]) or "/")
     return RunName(text, url="/".join(run), table=table, root=root)

@@ -10,7 +10,7 @@ import click
 from rund._transport import Transport, run_calls
 from rund._types import Cause, CauseKind, MetricTableInfo, RunInfo
 
-from .connection import Connection, connect
+from .connection import connect
 from .options import Target, takes_report, takes_target
 from .report import Cell, Report, Shown
 from .run_names import RunName, parse_run
@@ -25,7 +25,7 @@ _DESCRIPTION_LENGTH = 60
     "--filter", "filter_text", default="", metavar="FILTER", help="Such as: status = FAILED AND run_name = vit-*"
 )
 @click.option("--order-by", default="", metavar="FIELDS", help="Such as: update_time desc, run_name")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="How many; 0: all.")
+@click.option("--limit", default=50, show_default=True, metavar="N", type=click.IntRange(min=0), help="0: all.")
 @click.option("--deleted", is_flag=True, help="List runs in trash too.")
 @takes_target
 @takes_report
@@ -38,12 +38,13 @@ def ls(
     create_time, update_time, labels.KEY and parameters.KEY, joined by AND, OR, NOT and parentheses; * stands for
     anything at the ends of a text.
     """
-    connection = connect(target)
-    page_size = min(limit + 1, connection.info.limits.max_page_size) if limit else connection.info.limits.max_page_size
+    daemon = connect(target)
+    largest = daemon.info.limits.max_page_size
+    page_size = min(limit + 1, largest) if limit else largest
     query = run_calls.RunQuery(project or "", filter_text, order_by, deleted, page_size)
-    found = run_calls.list_runs(connection.transport, query)
+    found = run_calls.list_runs(daemon.transport, query)
     # One more than is shown: it says whether there are more.
-    runs = list(islice(found, limit + 1)) if limit else list(_tracked(report, found, connection))
+    runs = list(islice(found, limit + 1)) if limit else list(report.track(found, "reading runs", daemon.info.run_count))
     more = bool(limit) and len(runs) > limit
     shown = runs[:limit] if limit else runs
     if report.as_json:
@@ -87,10 +88,6 @@ def find_run(transport: Transport, name: RunName, *, deleted: bool = False) -> R
 def path_of(run: RunInfo) -> str:
     """`project/run`, as every command takes it."""
     return f"{run.project_name}/{run.name}"
-
-
-def _tracked(report: Report, runs: Iterator[RunInfo], connection: Connection) -> Iterator[RunInfo]:
-    return report.track(runs, "reading runs", connection.info.run_count)
 
 
 def _headings(deleted: bool) -> Sequence[str]:

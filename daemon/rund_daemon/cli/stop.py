@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from rund._locate import DaemonFile, read_daemon_file
 
-from .connection import Note, connect_to_note, read_note, root_is_locked
+from .connection import find_daemon_of, root_is_locked
 from .exit_codes import ExitCode, Failure
-from .options import takes_report, takes_root
+from .options import Target, takes_report, takes_root
 from .report import Report
 
 _LOCK_POLL_S = 0.02
@@ -57,12 +58,12 @@ def stop(*, timeout: float, kill: bool, root: Path, report: Report) -> None:
     _finish(report, root, note, f"stopped the daemon of the root {root} (pid {note.pid})")
 
 
-def _settled_note(root: Path, deadline: float) -> Note | None:
+def _settled_note(root: Path, deadline: float) -> DaemonFile | None:
     """Gives the note of the daemon that holds the root, waiting while one starts or stops. None: the root is free."""
     patience = min(deadline, time.monotonic() + _START_TIMEOUT_S)
     while root_is_locked(root):
-        note = read_note(root)
-        if note is not None and note.process_lives:
+        note = read_daemon_file(root)
+        if note is not None and note.process_is_alive:
             return note
         # Without a file a daemon stops or starts; a file of a process that is gone is overwritten by one that starts.
         if time.monotonic() > (deadline if note is None else patience):
@@ -72,7 +73,7 @@ def _settled_note(root: Path, deadline: float) -> Note | None:
 
 
 @contextmanager
-def _process_of(note: Note, root: Path) -> Iterator[int]:
+def _process_of(note: DaemonFile, root: Path) -> Iterator[int]:
     """Gives a pidfd of the process that wrote `daemon.json`: unlike a pid it never becomes another process's."""
     try:
         process = os.pidfd_open(note.pid)
@@ -80,7 +81,7 @@ def _process_of(note: Note, root: Path) -> Iterator[int]:
         raise Failure(_elsewhere(note, root)) from error
     try:
         # Looked at after the pidfd was taken: if it is the right process now, the pidfd is its.
-        if not note.process_lives:
+        if not note.process_is_alive:
             raise Failure(_elsewhere(note, root))
         yield process
     finally:
@@ -91,29 +92,29 @@ def _unsettled(root: Path) -> str:
     return f"a daemon of the root {root} has been starting or stopping for too long; look at its log"
 
 
-def _elsewhere(note: Note, root: Path) -> str:
+def _elsewhere(note: DaemonFile, root: Path) -> str:
     return (
         f"the root {root} is in use, but its daemon (pid {note.pid}) is no process that can be seen from here; stop it "
         "on its own host or in its own container"
     )
 
 
-def _end(process: int, note: Note, root: Path, deadline: float, *, kill: bool) -> None:
+def _end(process: int, note: DaemonFile, root: Path, deadline: float, *, kill: bool) -> None:
     """Sends SIGTERM and waits for the process to end; with `kill`, what does not help is followed by SIGKILL."""
-    connection = connect_to_note(root, note, os.environ.get("RUND_TOKEN", ""))
-    if connection is not None:
-        connection.transport.close()
-        if connection.info.pid != note.pid:
-            raise Failure(_elsewhere(note, root))
+    daemon = find_daemon_of(Target(root))
+    if daemon is not None:
+        daemon.transport.close()
+        if (daemon.info.pid, daemon.info.instance_id) != (note.pid, note.instance_id):
+            raise Failure(f"the root {root} has another daemon than a moment ago; look at `rund status`")
         signal.pidfd_send_signal(process, signal.SIGTERM)
         if _ended(process, deadline):
             return
     if not kill:
-        what = "does not answer" if connection is None else "was told to stop, and has not ended in time"
+        what = "does not answer" if daemon is None else "was told to stop, and has not ended in time"
         raise Failure(
             f"the daemon of the root {root} (pid {note.pid}) {what}; wait longer with --timeout, or end it "
             "with --kill: nothing acked is lost",
-            ExitCode.UNAVAILABLE if connection is None else ExitCode.TIMED_OUT,
+            ExitCode.UNAVAILABLE if daemon is None else ExitCode.TIMED_OUT,
         )
     signal.pidfd_send_signal(process, signal.SIGKILL)
     if not _ended(process, time.monotonic() + 5.0):
@@ -127,10 +128,10 @@ def _ended(process: int, deadline: float) -> bool:
     return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
-def _wait_for_lock(root: Path, note: Note, deadline: float) -> None:
+def _wait_for_lock(root: Path, note: DaemonFile, deadline: float) -> None:
     """Waits until nobody of that daemon holds the root: a child of its own may outlive it for a moment."""
     while root_is_locked(root):
-        present = read_note(root)
+        present = read_daemon_file(root)
         if present is not None and present.instance_id != note.instance_id:
             return  # another daemon has taken the root meanwhile: this one has ended
         if time.monotonic() > deadline:
@@ -142,7 +143,7 @@ def _wait_for_lock(root: Path, note: Note, deadline: float) -> None:
         time.sleep(_LOCK_POLL_S)
 
 
-def _finish(report: Report, root: Path, note: Note | None, text: str) -> None:
+def _finish(report: Report, root: Path, note: DaemonFile | None, text: str) -> None:
     if report.as_json:
         report.document({"root": root, "stopped": note is not None, "pid": None if note is None else note.pid})
     report.say(text)

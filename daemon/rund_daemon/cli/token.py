@@ -19,7 +19,7 @@ from .report import Report, Shown
 from .wording import count_text, local_time_text
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def token() -> None:
     """Make, list and remove the tokens that callers on TCP show. Callers on a unix socket need none."""
 
@@ -102,7 +102,7 @@ def _checked(project: str) -> str:
     try:
         return check_project(project, "--project")
     except InvalidError as error:
-        raise click.UsageError(f"{error}.") from None
+        raise click.UsageError(str(error)) from None
 
 
 def _plain(entry: Token) -> dict[str, object]:

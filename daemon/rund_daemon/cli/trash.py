@@ -85,7 +85,7 @@ def _find(texts: Sequence[str], target: Target, *, deleted: bool) -> Sequence[_F
 
 def _ask(found: Sequence[_Found]) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask; give --yes if the runs are to go to trash.")
+        raise click.UsageError("there is nobody to ask; give --yes if the runs are to go to trash")
     for entry in found:
         note = f", which is {entry.run.status.name}" if entry.run.status in _AT_WORK else ""
         click.echo(printable(f"  {path_of(entry.run)}{note}"), err=True)

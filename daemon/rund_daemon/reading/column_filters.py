@@ -39,7 +39,8 @@ Expression: TypeAlias = Any
 _UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY_NS = 86_400 * 10**9
 _MAX_DECIMAL_DIGITS = 76
-_SHOWN_COLUMNS = 20
+_SHOWN_NAMES = 20
+_SHOWN_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,14 @@ def _find(comparison: Comparison, schema: pa.Schema) -> tuple[str, tuple[str, ..
         name = ".".join(path[:length])
         if schema.get_field_index(name) >= 0:
             return name, path[length:]
-    known = ", ".join(schema.names[:_SHOWN_COLUMNS]) + (", …" if len(schema) > _SHOWN_COLUMNS else "")
-    message = f"there is no column {'.'.join(path)[:60]!r}; known are: {known[:500] or 'none'}"
+    message = f"there is no column {'.'.join(path)[:60]!r}; known are: {_listed(schema.names)}"
     raise filter_error(message, comparison.position)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    complete = len(names) <= _SHOWN_NAMES and len(shown) <= _SHOWN_CHARACTERS
+    return (shown if complete else f"{shown[:_SHOWN_CHARACTERS]}, …") or "none"
 
 
 def _resolve(comparison: Comparison, schema: pa.Schema) -> _Operand:
@@ -138,8 +144,8 @@ def _descend(operand: _Operand, path: tuple[str, ...], position: int) -> tuple[_
             if index >= 0:
                 value = pc.struct_field(operand.expression, [index])
                 return _Operand(value, kind.field(index).type, name), path[length:]
-        known = ", ".join(field.name for field in kind)
-        raise filter_error(f"{operand.name!r} has no field {path[0][:60]!r}; it has {known[:500]}", position)
+        known = _listed([field.name for field in kind])
+        raise filter_error(f"{operand.name!r} has no field {path[0][:60]!r}; it has {known}", position)
     raise filter_error(f"{operand.name!r} has type {kind}, which has no parts; name it alone", position)
 
 

@@ -202,7 +202,7 @@ def _value(scanner: Scanner, operator: Operator) -> Literal:
     scanner.skip_space()
     if scanner.next == "(":
         raise scanner.error(f"a value is one word; write `a {operator} 1 OR a {operator} 2` for several")
-    token = scanner.take_quoted() or scanner.take_word(_VALUE)
+    token = None if _peek_keyword(scanner) else scanner.take_quoted() or scanner.take_word(_VALUE)
     if token is None:
         raise scanner.error(f"a value must follow {operator}; quote one with special characters")
     if scanner.next not in ("", ")") and not scanner.next.isspace():

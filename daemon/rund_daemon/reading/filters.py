@@ -8,14 +8,14 @@
 - Times: RFC 3339, UTC without an offset, midnight without a time.
 - Lists: `:` holds if one item equals the value. Maps: `:` holds if there is such a key.
 - Values of another kind than the filter's are different: `!=` holds, everything else does not.
-- A word alone holds if it is part of one of the texts that `lookup(())` gives.
+- A word alone holds if it is part of a text in one of a few fields, ignoring case.
 """
 
 from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -37,6 +37,7 @@ from rund_daemon.reading.filter_literals import Literal
 
 __all__ = [
     "RUN_FIELDS",
+    "RUN_TEXTS",
     "Field",
     "FieldKind",
     "Filter",
@@ -67,7 +68,7 @@ class Timestamp:
 
 Found: TypeAlias = "Value | Timestamp | Missing"
 Lookup: TypeAlias = "Callable[[tuple[str, ...]], Found]"
-"""Gives the value at a path; at the path () the texts that a word alone is looked for in, as a list."""
+"""Gives the value at a path."""
 
 
 class FieldKind(enum.Enum):
@@ -101,6 +102,9 @@ RUN_FIELDS: Mapping[str, Field] = {
 }
 """What ListRunsRequest.filter may name."""
 
+RUN_TEXTS = (("run_name",), ("project_name",), ("description",), ("labels",))
+"""Where a word alone is looked for in a run."""
+
 _ORDERS: Mapping[Operator, Callable[[Any, Any], bool]] = {
     Operator.LESS: operator.lt,
     Operator.LESS_OR_EQUAL: operator.le,
@@ -109,18 +113,23 @@ _ORDERS: Mapping[Operator, Callable[[Any, Any], bool]] = {
 }
 
 
-def matches(tree: Filter, lookup: Lookup) -> bool:
-    """Says whether a filter holds for what `lookup` gives."""
+def matches(tree: Filter, lookup: Lookup, searched: Sequence[tuple[str, ...]] = RUN_TEXTS) -> bool:
+    """Says whether a filter holds for what `lookup` gives.
+
+    Args:
+        tree: the filter.
+        lookup: gives the value at a path.
+        searched: where a word alone is looked for: paths of texts, or of maps with texts.
+    """
     if isinstance(tree, Comparison):
         return _compare(lookup(tree.path), tree.operator, tree.literal)
     if isinstance(tree, And):
-        return all(matches(operand, lookup) for operand in tree.operands)
+        return all(matches(operand, lookup, searched) for operand in tree.operands)
     if isinstance(tree, Or):
-        return any(matches(operand, lookup) for operand in tree.operands)
+        return any(matches(operand, lookup, searched) for operand in tree.operands)
     if isinstance(tree, Not):
-        return not matches(tree.operand, lookup)
-    texts = lookup(())
-    return isinstance(texts, list) and any(isinstance(t, str) and _contains(t, tree.literal) for t in texts)
+        return not matches(tree.operand, lookup, searched)
+    return any(_has_word(lookup(path), tree.literal) for path in searched)
 
 
 def check_fields(tree: Filter, fields: Mapping[str, Field]) -> None:
@@ -181,6 +190,11 @@ def _equals(value: Found, literal: Literal) -> bool:
 
 def _same_number(a: int | float, b: int | float) -> bool:
     return a == b or (a != a and b != b)  # noqa: PLR0124  # math.isnan fails on large integers
+
+
+def _has_word(value: Found, literal: Literal) -> bool:
+    texts = value.values() if isinstance(value, dict) else (value,)
+    return any(isinstance(text, str) and _contains(text, literal) for text in texts)
 
 
 def _has(value: Found, literal: Literal) -> bool:

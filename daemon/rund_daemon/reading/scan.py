@@ -118,6 +118,8 @@ class MetricsReader:
                     raise
                 continue
             try:
+                if not stretch.refs:
+                    return end, []
                 piece_end = min(end, stretch.refs[-1].first_row + stretch.refs[-1].rows)
                 stored = reader.read(stretch.refs)
                 return piece_end, _messages(projection, list(stored), begin, end)
@@ -148,13 +150,16 @@ class MetricsReader:
 
 
 def _refs(snapshot: Snapshot, table: Uid, begin: int, end: int) -> tuple[BatchRef, ...]:
-    """The batches from the one with row `begin` on, as many as fit a piece; at least one."""
-    below = snapshot.scan(shelves.BATCHES, table, start=keys.batch(Uid(table), begin + 1), reverse=True)
-    first = next(below)[1]
+    """The batches from the one with row `begin` on, as many as fit a piece."""
+    below = snapshot.scan(shelves.BATCHES, table, start=keys.batch(table, begin + 1), reverse=True)
+    at_or_before = next(below, None)
+    first_row = at_or_before[1].first_row if at_or_before else begin
     refs: list[BatchRef] = []
     size = 0
-    start = keys.batch(table, first.first_row)
+    start = keys.batch(table, first_row)
     for _, ref in islice(snapshot.scan(shelves.BATCHES, table, start=start), _PIECE_BATCHES):
+        if ref.first_row + ref.rows <= begin:
+            continue  # a repair has taken out the batch that row `begin` was in
         if ref.first_row >= end or (refs and size + ref.length > PIECE_BYTES):
             break
         refs.append(ref)

@@ -82,9 +82,10 @@ def _unview(array: Array, target: Any) -> Array:
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     _, views, *texts = array.buffers()
     rows = np.frombuffer(views, np.int64).reshape(-1, 2)[array.offset : array.offset + len(array)]
-    bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    safe = [bitmap, pa.py_buffer(np.where(valid[:, np.newaxis], rows, 0)), *texts]
-    return pa.Array.from_buffers(array.type, len(array), safe).cast(target)
+    bitmap: Any = np.packbits(valid, bitorder="little")
+    safe: Any = np.where(valid[:, np.newaxis], rows, 0)
+    buffers = [pa.py_buffer(bitmap), pa.py_buffer(safe), *texts]
+    return pa.Array.from_buffers(array.type, len(array), buffers).cast(target)
 
 
 def _run_of_each_row(array: Array) -> Array:
