@@ -22,12 +22,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 from grpc import aio
@@ -39,6 +40,8 @@ RESULTS = Path(__file__).parent / "results" / "runs_at_scale.json"
 PROJECTS = 20
 CALLS_IN_FLIGHT = 64
 MIB = 1024 * 1024
+
+CreateRun: TypeAlias = Callable[[run_service_pb2.CreateRunRequest], Awaitable[run_service_pb2.CreateRunResponse]]
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,18 @@ class Daemon:
     address: str
     start_s: float
 
+    def settle(self) -> None:
+        """Waits until it has done what it does in the background, such as writing each run's `run.json`."""
+        used_s = -1.0
+        while (now_s := self.cpu_s()) - used_s > 0.02:
+            used_s = now_s
+            time.sleep(2)
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self, moment: str) -> Memory:
         """Reads what it holds now."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
@@ -100,7 +115,7 @@ def main() -> None:
     """Measures, prints and writes the figures."""
     parser = argparse.ArgumentParser(description="Measures a root that holds many runs.")
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--root", type=Path, help="folder to use and keep; else one that is removed at the end")
+    parser.add_argument("--root", type=Path, help="new folder, which is kept; else one that is removed")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rund-bench-") as temporary:
@@ -118,6 +133,8 @@ def measure(root: Path, runs: int) -> Figures:
         began = time.perf_counter()
         growth = asyncio.run(create_runs(daemon, names))
         seconds = time.perf_counter() - began
+        print("waiting for the daemon to be at rest")
+        daemon.settle()
     starts = [start_again(root) for _ in range(4)]
     with serving(root) as daemon, grpc.insecure_channel(daemon.address) as channel:
         after_start = daemon.memory("after a start")
@@ -189,21 +206,21 @@ async def create_runs(daemon: Daemon, names: list[tuple[str, str]]) -> list[Memo
         for first in range(0, len(names), share):
             numbered = list(enumerate(names))[first : first + share]
             waiting = iter(numbered)
-            await asyncio.gather(*(create_some(stub, waiting) for _ in range(CALLS_IN_FLIGHT)))
+            await asyncio.gather(*(create_some(stub.CreateRun, waiting) for _ in range(CALLS_IN_FLIGHT)))
             growth.append(daemon.memory(f"{first + len(numbered):,} runs"))
             print(f"\r{first + len(numbered):,} runs made", end="", flush=True)
     print()
     return growth
 
 
-async def create_some(stub: RunServiceStub, waiting: Iterator[tuple[int, tuple[str, str]]]) -> None:
+async def create_some(create_run: CreateRun, waiting: Iterator[tuple[int, tuple[str, str]]]) -> None:
     """Makes runs one after the other until there are none left to make."""
     for number, (project, run) in waiting:
-        await stub.CreateRun(create_request(number, project, run))
+        await create_run(create_request(number, project, run))
 
 
 def create_request(number: int, project: str, run: str) -> run_service_pb2.CreateRunRequest:
-    """A run such as trainings make, with some parameters and labels."""
+    """A run such as trainings leave behind, with some parameters and labels. A few still go on."""
     parameters = value_pb2.MapValue(
         entries=[
             value_pb2.MapEntry(key="lr", value=value_pb2.Value(double_value=10 ** -(1 + number % 5))),
@@ -211,7 +228,9 @@ def create_request(number: int, project: str, run: str) -> run_service_pb2.Creat
             value_pb2.MapEntry(key="model", value=value_pb2.Value(string_value=f"vit-{number % 7}")),
         ]
     )
-    new = run_pb2.Run(run_name=run, parameters=parameters, labels={"team": f"team-{number % 9}"})
+    status = run_pb2.RUN_STATUS_COMPLETED if number % 1_000 else run_pb2.RUN_STATUS_RUNNING
+    labels = {"team": f"team-{number % 9}"}
+    new = run_pb2.Run(run_name=run, parameters=parameters, labels=labels, status=status)
     return run_service_pb2.CreateRunRequest(parent=f"projects/{project}", run=new, request_id=str(uuid.uuid4()))
 
 

@@ -1,6 +1,6 @@
 """Writes the reference of the command line from the commands themselves.
 
-    python docs/make_cli.py docs/cli.md
+python docs/make_cli.py docs/cli.md
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _INTRODUCTION = """\
 
 `rund` shows what a daemon keeps, and runs one. It comes with `pip install 'rund[daemon]'`.
 
-Every command that talks to a daemon takes `--root`, `--address` and `--token`; the variables `RUND_ROOT`, `RUND_ADDRESS`
-and `RUND_TOKEN` stand in for them, and a flag comes before a variable. Without any, it is the daemon of the default root,
-`$XDG_DATA_HOME/rund` or `~/.local/share/rund`. No command but `rund serve` starts one. A run is named by `PROJECT/RUN`, by
-its resource name, its URL or its uid; the URL of a run leads to the daemon of its own root.
+Every command that talks to a daemon takes `--root`, `--address` and `--token`; the variables `RUND_ROOT`,
+`RUND_ADDRESS` and `RUND_TOKEN` stand in for them, and a flag comes before a variable. Without any, it is the daemon of
+the default root, `$XDG_DATA_HOME/rund` or `~/.local/share/rund`. No command but `rund serve` starts one. A run is named
+by `PROJECT/RUN`, by its resource name, its URL or its uid; the URL of a run leads to the daemon of its own root.
 
-In a terminal output is tables, with colours unless `NO_COLOR` is set; elsewhere it is lines with tabs and times in UTC, which
-stay as they are from release to release. Results go to stdout; hints, progress and errors (`rund: …`) go to stderr.
-`RUND_DEBUG=1` adds a traceback to an error."""
+In a terminal output is tables, with colours unless `NO_COLOR` is set; elsewhere it is lines with tabs and times in UTC,
+for programs to read. Results go to stdout; hints, progress and errors (`rund: …`) go to stderr. `RUND_DEBUG=1` adds a
+traceback to an error."""
 
 
 def main(page: Path) -> None:

@@ -72,6 +72,7 @@ def main() -> None:
     picture = output / "digits.png"
     draw(run, worst, picture)
     print(f"\nThe loss curves and these ten digits: {picture}")
+    print(f"The daemon goes on until it is told to stop: rund stop --root {output / 'root'}")
 
 
 def write_digits() -> rund.Table:
@@ -96,7 +97,8 @@ def train(rank: int, digits_url: str, epochs: int, all_reduce: AllReduce) -> Non
     pixels, labels = read_digits(rund.Table.from_url(digits_url))
     mine = np.arange(rank, len(labels), PROCESSES)
     steps_in_epoch = len(labels) // (PROCESSES * BATCH)
-    network, shuffle, velocity, step = Network(), np.random.default_rng(rank), np.float64(0), 0
+    network, shuffle, step = Network(), np.random.default_rng(rank), 0
+    velocity = np.zeros_like(network.parameters)
 
     with (
         rund.init("digits", "mlp") as run,
@@ -181,7 +183,7 @@ class AllReduce:
 
     def mean(self, rank: int, vector: Floats) -> Floats:
         """Gives every process the mean of what they all gave."""
-        rows = np.frombuffer(self.memory).reshape(PROCESSES, -1)
+        rows = np.ctypeslib.as_array(self.memory).reshape(PROCESSES, -1)
         rows[rank] = vector
         self.barrier.wait(BARRIER_TIMEOUT_S)
         mean: Floats = rows.mean(axis=0)
@@ -216,7 +218,8 @@ def accuracies(samples: rund.Table) -> list[float]:
     rows = samples.join(["epoch", "predicted"], ["label"])
     right = pc.equal(rows["predicted"], rows["label"])
     means = rows.append_column("right", right).group_by("epoch").aggregate([("right", "mean")])
-    return [float(mean) for mean in means.sort_by("epoch")["right_mean"].to_pylist()]
+    by_epoch: list[float] = means.sort_by("epoch")["right_mean"].to_numpy().tolist()
+    return by_epoch
 
 
 def worst_samples(run: rund.Run, last_epoch: int, count: int = 10) -> pa.Table:
@@ -238,7 +241,7 @@ def draw(run: rund.Run, worst: pa.Table, path: Path) -> None:
     """Draws the losses of the training, and the worst samples."""
     mpl.use("Agg")
     figure = plt.figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1], wspace=0.04)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.1], wspace=0.04)[0]
     tables = {table.name: table for table in run.metrics_tables}
     draw_losses(left.subplots(), tables["history"], tables["samples"])
     right.suptitle("The ten samples with the highest loss: true → predicted", fontsize=11)

@@ -98,19 +98,15 @@ function samples(first) {
 function cut(table) {
   const stream = Buffer.from(arrow.tableToIPC(table, "stream"));
   const end = 8 + stream.readInt32LE(4); // mark, length, schema | batch | end mark of 8 bytes
-  return { schema: stream.subarray(0, end), batch: stream.subarray(end, -8) };
+  return { arrowSchema: stream.subarray(0, end), arrowBatch: stream.subarray(end, -8) };
 }
 
 const [address, other] = process.argv.slice(2);
 const [metrics, runs, server] = ["Metrics", "Run", "Server"].map((name) => connect(rund[`${name}Service`], address));
-function printed(_, x) {
-  if (typeof x === "bigint") return `${x}n`;
-  return typeof x === "number" && !Number.isFinite(x) ? String(x) : x;
-}
+const printed = (_, x) => (typeof x === "bigint" ? `${x}n` : [NaN, Infinity, -Infinity].includes(x) ? `${x}` : x);
 const say = (what, came) => console.log(JSON.stringify({ [what]: came }, printed));
 
-const { serverInfo } = await server.getServerInfo({});
-say("server", serverInfo.version);
+say("server", (await server.getServerInfo({})).serverInfo.version);
 const deep = { list: [1n, 1, true, "ünï", null] };
 const settings = { runName: "a run", parameters: mapValue({ lr: 0.1, n: 10n, min: -(2n ** 63n), inf: Infinity, deep }) };
 const { run } = await runs.createRun({ parent: "projects/node", run: settings, requestId: randomUUID() });
@@ -119,9 +115,9 @@ const table = (name) => `${run.name}/metrics/${name}`;
 
 const streams = [0n, 2n, 4n].map((first) => ({ arrowStream: arrow.tableToIPC(samples(first), "stream") }));
 say("arrow_stream", await write(table("streams"), streams));
-const messages = [0n, 2n].map((first) => cut(samples(first)));
-const arrowBatches = messages.map(({ batch }) => ({ arrowBatch: batch }));
-say("arrow_batch", await write(table("batches"), arrowBatches, { arrowSchema: messages[0].schema }));
+const [{ arrowSchema, arrowBatch }, second] = [0n, 2n].map((first) => cut(samples(first)));
+const batches = [{ arrowBatch }, { arrowBatch: second.arrowBatch }];
+say("arrow_batch", await write(table("batches"), batches, { arrowSchema }));
 say("columns", await write(table("columns"), [{ columns: { columns: [
   { name: "loss", doubles: { values: [NaN, -Infinity, 0] }, nullRows: [2] },
   { name: "n", ints: { values: [2n ** 63n - 1n, -1, 0] } },

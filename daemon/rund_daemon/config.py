@@ -116,7 +116,7 @@ def _read_file(path: Path) -> dict[str, object]:
 def _parsed(name: str, value: object, source: str) -> object:
     try:
         return _PARSERS[name](value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: {name} can't be {value!r}: {error}") from error
 
 

@@ -13,8 +13,22 @@ from .errors import InvalidError, Reason
 
 MAX_NAME_BYTES = 200
 
-# Folders and files that lie beside the projects in a root.
-RESERVED_PROJECTS = frozenset({"catalog", "journals", "trash", "daemon.json", "daemon.lock", "daemon.log"})
+# Folders and files that lie beside the projects in a root, `run` with the socket among them. A project that takes the
+# name of one would keep the daemon from its next start.
+RESERVED_PROJECTS = frozenset(
+    {
+        "catalog",
+        "journals",
+        "run",
+        "trash",
+        "daemon.error",
+        "daemon.json",
+        "daemon.lock",
+        "daemon.log",
+        "rund.toml",
+        "tokens.json",
+    }
+)
 
 ANY = "-"
 """Stands for 'all' in place of a name in a parent."""
@@ -56,7 +70,9 @@ def check_name(name: str, field: str) -> str:
     Raises:
         InvalidError: INVALID_NAME, with what is wrong with it.
     """
-    name = unicodedata.normalize("NFC", name)
+    # Composition shortens a text, but never to a quarter; what is longer is not worth the time.
+    if len(name) <= 4 * MAX_NAME_BYTES:
+        name = unicodedata.normalize("NFC", name)
     if fault := _fault(name):
         raise InvalidError(
             field,
@@ -77,6 +93,13 @@ def check_project(name: str, field: str) -> str:
             reason=Reason.INVALID_NAME,
         )
     return name
+
+
+def with_number(name: str, number: int) -> str:
+    """Gives `{name}_0001` and so on, with the name cut so that the whole is a name."""
+    suffix = f"_{number:04d}"
+    # Cut by bytes, because names are bounded by bytes.
+    return name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 def parse_project(name: str, field: str, *, allow_any: bool = False) -> str:
@@ -131,7 +154,7 @@ def _parse(name: str, field: str, collections: tuple[str, ...]) -> list[str]:
 def _fault(name: str) -> str:
     if not name:
         return "is empty"
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+    if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
     if "/" in name or "\\" in name:
         return "has a slash or backslash in it"

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,7 +48,7 @@ from .config import Config, ConfigError
 from .errors import DrainingError
 from .feed import Feed
 from .identity import new_uid, now
-from .ingest.recovery import recover
+from .ingest.recovery import recover, remove_unfinished
 from .ingest.sealing import Sealer
 from .ingest.sink import SegmentSink
 from .ingest.streams import Ingest
@@ -82,6 +82,7 @@ logger = logging.getLogger(__name__)
 
 READY_SERVICE = "rund.v1"
 _HOUSEKEEPING_SECONDS = 30.0
+_RETRY_SECONDS = 5.0
 _SERVICES = (
     run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
     metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"],
@@ -122,12 +123,8 @@ class Daemon:
         await self.health.set(READY_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
         self.sealer.request_ended()
-        self.tasks = [
-            asyncio.create_task(self.sealer.run()),
-            asyncio.create_task(self.snapshots.run()),
-            asyncio.create_task(self.liveness.run()),
-            asyncio.create_task(self._keep_house()),
-        ]
+        work = (self.sealer.run, self.snapshots.run, self.liveness.run, self._keep_house)
+        self.tasks = [asyncio.create_task(_keep_running(run)) for run in work]
         publish_address(self.config.root, self._address())
         logger.info("ready", extra={"addresses": [listener.target for listener in self.listeners]})
 
@@ -174,6 +171,18 @@ class Daemon:
         }
 
 
+async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
+    """Does background work until it is cancelled or the daemon drains. A full disk, or a fault, only delays it."""
+    while True:
+        try:
+            await work()
+        except DrainingError:
+            return
+        except Exception:
+            logger.exception("background_work_failed", extra={"work": work.__qualname__})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
 def version() -> str:
     """The version of rund."""
     return metadata.version("rund")
@@ -212,8 +221,10 @@ async def build(config: Config) -> Daemon:
             "cut": recovery.cut,
             "cut_bytes": recovery.cut_bytes,
             "damaged": recovery.damaged,
+            "unfinished": len(recovery.unfinished),
         },
     )
+    loop.run_in_executor(None, remove_unfinished, recovery)
     sink.start(loop)
     catalog.start(loop)
     access = _access(config, listeners)

@@ -146,11 +146,11 @@ def _open(path: Path, writer_id: str) -> DataFile | None:
     """The file; None if the writer was still making it."""
     with path.open("rb") as file:
         size = path.stat().st_size // WORD * WORD
+        if not file.read().strip(b"\0"):
+            return None
         if size < DATA_HEAD_BYTES:
             raise JournalFormatError(f"the file has {size} bytes, too few for its head")
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-    if not memory[:].strip(b"\0"):
-        return None
     writer, number, base = unpack_data_head(memory[:DATA_HEAD_BYTES])
     if writer != writer_id:
         raise JournalFormatError(f"the file belongs to writer {writer}")
@@ -168,7 +168,7 @@ def _find_end(file: DataFile, problems: list[Problem]) -> None:
     while offset < file.size and not file.finished and not problem:
         word = file.words[offset >> 3]
         if word == 0:
-            problem = _look_behind(file, offset)
+            problem = _look_behind(file, offset, row_bytes)
             break
         size, code = (word & 0xFFFF) * WORD, word >> 16 & 0xFFFF
         problem = _check_record(file, offset, word, row_bytes)
@@ -204,11 +204,17 @@ def _check_record(file: DataFile, offset: int, word: int, row_bytes: dict[int, i
     return ""
 
 
-def _look_behind(file: DataFile, offset: int) -> str:
-    """What is wrong where the records end, or nothing: the body of a record that was being written is not."""
-    rest = bytes(file.memory[offset:])
-    used, empty = len(rest.rstrip(b"\0")), len(rest) - len(rest.lstrip(b"\0"))
-    # A body begins right behind its word, and within the first words of any body there is one that is not zero.
-    if used == 0 or (used <= MAX_RECORD_BYTES and empty <= 3 * WORD):
-        return ""
-    return f"{used - empty} bytes follow after a gap of {empty}"
+def _look_behind(file: DataFile, offset: int, row_bytes: dict[int, int]) -> str:
+    """What is wrong where the records end, or nothing.
+
+    The body of a record that was being written may stand there, in any state: copying does not go from front to back.
+    Whole records must not: what stood before them was lost.
+    """
+    used = len(bytes(file.memory[offset:]).rstrip(b"\0"))
+    if used > MAX_RECORD_BYTES:
+        return f"{used} bytes follow where the records end"
+    for place in range(offset + WORD, offset + used, WORD):
+        word = file.words[place >> 3]
+        if word and not _check_record(file, place, word, row_bytes):
+            return f"whole records follow {place - offset} bytes after the end"
+    return ""

@@ -125,7 +125,11 @@ def find_daemon(root: Path, known_dead: set[str] | None = None) -> Daemon | None
 
 
 def read_daemon_file(root: Path) -> DaemonFile | None:
-    """What ``daemon.json`` of a root says; None when there is none."""
+    """What ``daemon.json`` of a root says; None when there is none, or none that a daemon has written.
+
+    Raises:
+        DaemonUnavailableError: It is there, and may not be read.
+    """
     try:
         fields = json.loads((root / "daemon.json").read_bytes())
         return DaemonFile(
@@ -134,9 +138,9 @@ def read_daemon_file(root: Path) -> DaemonFile | None:
             pid=int(fields["pid"]),
             start_ticks=int(fields["start_ticks"]),
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise DaemonUnavailableError(f"{root / 'daemon.json'} can't be read: {error}") from error
 
 

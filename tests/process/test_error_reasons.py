@@ -141,7 +141,7 @@ def too_large(place: Place) -> None:
 PROVOKED: dict[str, Callable[[Place], Any]] = {
     "INVALID_NAME": lambda p: get(p, name="projects/p/runs/.."),
     "INVALID_URL": lambda p: get(p, url="s3://x"),
-    "INVALID_FIELD": lambda p: get(p),
+    "INVALID_FIELD": get,
     "INVALID_VALUE": repeated_key,
     "INVALID_COLUMN": lambda p: p.write(arrow_stream(pa.record_batch({"": [1]}))),
     "COLUMN_LENGTH_MISMATCH": lambda p: p.write(batch(1, a=[1], b=[1, 2])),

@@ -107,7 +107,7 @@ CALLS: dict[str, Call] = {
     "RunService.UndeleteRun": lambda p, i, x: run_calls.undelete_run(
         p.transport, p.trashed if x == "one" else p.other, request_id=i
     ),
-    "RunService.CopyRun": lambda p, i, x: copied(p, i, x),
+    "RunService.CopyRun": copied,
     "RunService.AddInputTable": lambda p, i, x: run_calls.add_input_table(
         p.transport, p.run, p.table if x == "one" else str(p.file), i
     ),

@@ -68,11 +68,14 @@ def test_of_32_that_ask_at_once_one_starts_it(root: Path) -> None:
 
 
 def test_it_outlives_who_started_it_and_holds_nothing_of_theirs(root: Path, tmp_path: Path) -> None:
-    script = """
+    script = (
+        """
 import os, sys
-leak = open(sys.argv[2], "w")
-os.set_inheritable(leak.fileno(), True)
-""" + BEGIN_AND_FINISH
+leak = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY)
+os.set_inheritable(leak, True)
+"""
+        + BEGIN_AND_FINISH
+    )
     caller = python(script, str(root), str(tmp_path / "leak"), start_new_session=True)
     out, error = caller.communicate(timeout=60)  # it ends: nobody holds its pipes
     assert (caller.returncode, error) == (0, "")
@@ -80,7 +83,7 @@ os.set_inheritable(leak.fileno(), True)
     assert note is not None
     assert note.process_is_alive
     assert note.instance_id == out.strip()
-    opened = {os.readlink(link) for link in Path(f"/proc/{note.pid}/fd").iterdir()}
+    opened = {str(link.readlink()) for link in Path(f"/proc/{note.pid}/fd").iterdir()}
     assert str(tmp_path / "leak") not in opened
     with pytest.raises(ProcessLookupError):
         os.killpg(caller.pid, signal.SIGTERM)  # its session has nobody left
@@ -137,11 +140,11 @@ def test_an_address_file_of_another_root_is_not_believed(daemon: Any, root: Path
     assert find_daemon(running.root) is None
 
 
-def test_rubbish_in_the_address_file_is_told(root: Path) -> None:
+@pytest.mark.parametrize("rubbish", ["", "{}", "[]", '{"address": 1, "instance_id": 2, "pid": "x"}'])
+def test_rubbish_in_the_address_file_is_replaced(root: Path, rubbish: str) -> None:
     root.mkdir()
-    (root / "daemon.json").write_text("{}")
-    with pytest.raises(ConnectionError, match=r"daemon\.json"):
-        rund.connect(root)
+    (root / "daemon.json").write_text(rubbish)
+    assert rund.connect(root).server_info().root_url == str(root)
 
 
 def test_a_daemon_that_can_not_start_says_why(root: Path) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from rund_daemon.model import FolderMove
 
 from . import keys, shelves
 from .environment import open_environment
@@ -36,7 +39,6 @@ class Catalog:
         """Opens the catalog and finishes the moves that an earlier daemon left undone."""
         self._environment, self._databases = open_environment(folder, map_size)
         self._mover = mover
-        self._listeners: list[Callable[[], None]] = []
         self._writer = CatalogWriter(self._environment, self._databases, sink, self._finish_moves)
         self._finish_moves()
 
@@ -63,6 +65,13 @@ class Catalog:
         with self._environment.begin(write=True) as txn:
             return mutation(Change(txn, self._databases))
 
+    def wait_until_settled(self, timeout_seconds: float) -> bool:
+        """Waits until all folders are where the catalog says. Blocks: for threads that read files alone.
+
+        Whoever took a path from a snapshot and finds nothing there waits, takes a new snapshot, and looks again.
+        """
+        return self._writer.wait_until_settled(timeout_seconds)
+
     def check_readers(self) -> int:
         """Frees the slots of readers that died and gives their number."""
         return self._environment.reader_check()
@@ -73,16 +82,19 @@ class Catalog:
         self._environment.close()
 
     def _finish_moves(self) -> None:
-        moves = self._pending_moves()
-        if not moves:
-            return
-        for _, move in moves:
-            self._mover(move.source, move.destination)
-        with self._environment.begin(write=True) as txn:
-            change = Change(txn, self._databases)
-            for key, _ in moves:
-                change.delete(shelves.MOVES, key)
+        """Carries out what committed transactions left to be done, and forgets it before going on.
 
-    def _pending_moves(self) -> Sequence[tuple[bytes, Any]]:
+        To repeat one move is harmless, its source is gone. To repeat a list is not: what a later move put in the
+        place of an earlier one's source would be moved again. Only removals may be forgotten together.
+        """
+        for removals, moves in groupby(self._pending_moves(), lambda entry: not entry[1].destination):
+            for batch in [list(moves)] if removals else [[move] for move in moves]:
+                for _, move in batch:
+                    self._mover(move.source, move.destination)
+                with self._environment.begin(write=True) as txn:
+                    for key, _ in batch:
+                        Change(txn, self._databases).delete(shelves.MOVES, key)
+
+    def _pending_moves(self) -> Sequence[tuple[bytes, FolderMove]]:
         with self.snapshot() as snapshot:
             return list(snapshot.scan(shelves.MOVES))

@@ -18,7 +18,7 @@
     ├── batches                 table uid, u64 first row              → Batch             in order of commits
     ├── streams                 table uid, stream id                  → Stream
     ├── input_tables            table uid                             → InputTable
-    ├── input_table_names       project ␀ dataset ␀ table             → table uid
+    ├── input_table_names       digest of project, dataset and table  → table uid
     ├── input_table_urls        digest of the URL                     → table uid         registered tables
     ├── requests                request id                            → Request
     ├── request_times           u64 time, request id                  → nothing           for forgetting
@@ -28,7 +28,7 @@
     └── moves                   u64 number                            → FolderMove        committed, not carried out
 
 Uids are UUIDv7 in 16 bytes and numbers are big-endian, so that keys sort by time and by number. Names hold no ␀ and are
-at most 200 bytes of UTF-8, so that every key stays under LMDB's 511.
+at most 200 bytes of UTF-8, so that two of them stay under LMDB's 511 bytes of a key; of three there is a digest.
 
 The rule for changing it: a database may be added; what a key or a record means never changes. A change of meaning
 takes a new database and a migration in `environment.py`, which raises FORMAT.

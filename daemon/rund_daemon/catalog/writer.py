@@ -23,6 +23,7 @@ import lmdb
 
 from rund_daemon.errors import DrainingError, ExhaustedError, Reason
 
+from .shelves import MOVES
 from .transaction import Change
 
 if TYPE_CHECKING:
@@ -74,14 +75,15 @@ class CatalogWriter:
             environment: the open catalog.
             databases: its databases by name.
             sink: where appends go.
-            settle: carries out what committed transactions left to be done to folders. Called on this thread after each
-                commit, before anyone is answered. While it fails nothing more is committed.
+            settle: carries out what committed transactions left to be done to folders. Called on this thread after such
+                a commit, before anyone is answered. While it fails nothing more is committed.
         """
         self._environment = environment
         self._databases = databases
         self._sink = sink
         self._settle = settle
-        self._settled = True
+        self._settled = threading.Event()
+        self._settled.set()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,6 +108,10 @@ class CatalogWriter:
         """Queues an append; the sink answers it. Appends of one caller are staged in the order of their calls."""
         self._queue.put(append)
 
+    def wait_until_settled(self, timeout_seconds: float) -> bool:
+        """Waits until all folders are where the catalog says, and says whether they are. Blocks."""
+        return self._settled.wait(timeout_seconds)
+
     def close(self) -> None:
         """Commits what is queued and ends the thread. Blocks; call it off the event loop."""
         self._closing = True
@@ -122,36 +128,53 @@ class CatalogWriter:
             mutations = [item for item in group if isinstance(item, _Mutation)]
             appends = [item for item in group if item is not None and not isinstance(item, _Mutation)]
             if mutations or appends:
-                self._commit(mutations, appends)
+                held = self._commit(mutations, appends)
+                if held:
+                    self._commit([], held)
 
-    def _commit(self, mutations: list[_Mutation[Any]], appends: list[Any]) -> None:
+    def _commit(self, mutations: list[_Mutation[Any]], appends: list[Any]) -> list[Any]:
+        """Commits a group, and gives the appends that must wait for the folders that its mutations move."""
+        moving = False
+        held: list[Any] = []
         try:
             self._settle_if_needed()
             with self._environment.begin(write=True) as txn:
                 for mutation in mutations:
                     self._apply(txn, mutation)
-                self._sink.stage(Change(txn, self._databases), appends)
+                change = Change(txn, self._databases)
+                moving = change.count(MOVES) > 0
+                if moving:
+                    # An append opens files where the catalog says, and readers too: not before they are there.
+                    held, appends = appends, []
+                    self._settled.clear()
+                self._sink.stage(change, appends)
         except BaseException as fault:
-            error = _domain_error(fault)
-            logger.exception("commit_failed", extra={"mutations": len(mutations), "appends": len(appends)})
-            for mutation in mutations:
-                mutation.error = mutation.error or error
-            self._sink.abandoned(appends, error)
+            if moving:
+                self._settled.set()
+            appends, held = appends + held, []
+            self._fail(mutations, appends, fault)
         else:
-            self._settled = False
             self._try_to_settle()
             self._sink.committed(appends)
         self._answer(mutations)
+        return held
+
+    def _fail(self, mutations: list[_Mutation[Any]], appends: list[Any], fault: BaseException) -> None:
+        error = _domain_error(fault)
+        logger.error("commit_failed", exc_info=fault, extra={"mutations": len(mutations), "appends": len(appends)})
+        for mutation in mutations:
+            mutation.error = mutation.error or error
+        self._sink.abandoned(appends, error)
 
     def _settle_if_needed(self) -> None:
-        if not self._settled:
+        if not self._settled.is_set():
             self._settle()
-            self._settled = True
+            self._settled.set()
 
     def _try_to_settle(self) -> None:
         try:
             self._settle_if_needed()
-        except OSError:
+        except Exception:
             # What is committed is so whatever the folders say. The next group settles first, or is refused.
             logger.exception("folder_move_failed")
 

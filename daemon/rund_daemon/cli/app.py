@@ -22,13 +22,13 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "status": ("status", "Show whether a daemon runs, and which."),
     "stop": ("stop", "Stop the daemon of a root."),
     "ls": ("runs", "List runs, newest first."),
-    "show": ("runs", "Show a run and its tables."),
-    "tail": ("tail", "Print the last rows of a run, and follow it."),
+    "show": ("runs", "Show a run: its status, its values and its tables."),
+    "tail": ("tail", "Print the last rows of a run's table, and follow it."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash."),
-    "token": ("token", "Make, list and remove tokens for TCP callers."),
-    "config": ("config", "Show the settings and where each came from."),
-    "call": ("call", "Call any unary method of rund.v1 with JSON."),
+    "token": ("token", "Make, list and remove tokens for callers on TCP."),
+    "config": ("config", "Show the settings of a daemon."),
+    "call": ("call", "Call any unary method of rund.v1."),
 }
 """The module of each command, and its line in the list: `rund --help` imports none of them."""
 

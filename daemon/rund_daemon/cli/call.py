@@ -26,11 +26,12 @@ _SERVICES = ("RunService", "MetricsService", "TableService", "OperationService",
 @takes_target
 @takes_report
 def call(*, method: str, request: str, target: Target, report: Report) -> None:
-    """Call any unary method of rund.v1 and print its answer.
+    """Call any unary method of rund.v1.
 
     METHOD is such as GetRun or RunService.GetRun. JSON is the request in protobuf's JSON mapping, with the field
-    names of the .proto files; `-` reads it from stdin. The answer is JSON in the same mapping, where 64-bit integers
-    are strings. A request_id is made when none is given, and the call is repeated while the daemon is away.
+    names of the .proto files; `-` reads it from stdin. The answer is printed in the same mapping, where 64-bit
+    integers are strings. A request_id is made when none is given, and the call is repeated while the daemon is
+    away.
     """
     descriptor = _method(method)
     message = _parsed(sys.stdin.read() if request == "-" else request, descriptor)

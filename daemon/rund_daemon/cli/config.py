@@ -15,7 +15,10 @@ from .settings import flag_of, takes_settings
 
 @click.group(no_args_is_help=False)
 def config() -> None:
-    """Show the settings of a daemon. They are set by flags of `rund serve`, RUND_* variables and <root>/rund.toml."""
+    """Show the settings of a daemon.
+
+    They are set by flags of `rund serve`, by RUND_* variables and by <root>/rund.toml.
+    """
 
 
 @config.command()

@@ -82,6 +82,7 @@ class Report:
     def hint(self, text: str) -> None:
         """Says on stderr what may help a person."""
         self.err.file.write(f"{printable(text)}\n")
+        self.err.file.flush()
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Writes a table."""

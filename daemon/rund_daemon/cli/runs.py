@@ -25,7 +25,9 @@ _DESCRIPTION_LENGTH = 60
     "--filter", "filter_text", default="", metavar="FILTER", help="Such as: status = FAILED AND run_name = vit-*"
 )
 @click.option("--order-by", default="", metavar="FIELDS", help="Such as: update_time desc, run_name")
-@click.option("--limit", default=50, show_default=True, metavar="N", type=click.IntRange(min=0), help="0: all.")
+@click.option(
+    "--limit", default=50, show_default=True, metavar="N", type=click.IntRange(min=0), help="How many; 0: all."
+)
 @click.option("--deleted", is_flag=True, help="List runs in trash too.")
 @takes_target
 @takes_report

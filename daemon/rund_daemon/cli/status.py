@@ -50,7 +50,10 @@ class _Status:
 @takes_target
 @takes_report
 def status(*, target: Target, report: Report) -> None:
-    """Show whether a daemon runs, and which. Exits with 4 if none does."""
+    """Show whether a daemon runs, and which.
+
+    It exits with 4 if none does, and says why the last start failed, if it did.
+    """
     found = _at_address(target) if target.address else _at_root(target)
     if report.as_json:
         report.document(_plain(found))

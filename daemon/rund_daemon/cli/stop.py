@@ -43,9 +43,10 @@ _START_TIMEOUT_S = 5.0
 @takes_root
 @takes_report
 def stop(*, timeout: float, kill: bool, root: Path, report: Report) -> None:
-    """Stop the daemon of a root: it commits what was sent, seals, and ends. Returns when the root is free.
+    """Stop the daemon of a root.
 
-    If none runs, that is said, and all is well.
+    It commits what was sent, seals and ends; the command returns when the root is free. If no daemon runs, that is
+    said, and all is well.
     """
     deadline = time.monotonic() + timeout
     note = _settled_note(root, deadline)

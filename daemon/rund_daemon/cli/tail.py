@@ -28,6 +28,7 @@ HISTORY = "history"
     "-n",
     "--rows",
     "count",
+    metavar="N",
     default=10,
     show_default=True,
     type=click.IntRange(min=0),
@@ -50,7 +51,7 @@ def tail(*, table: str, count: int, follow: bool, columns: str, target: Target, 
     name = parse_table(table)
     transport = connect(name.daemon(target)).transport
     run = find_run(transport, name)
-    info = _table(transport, run, name.table or HISTORY, wait=follow)
+    info = _table(transport, run, name.table or HISTORY, report, wait=follow)
     wanted = tuple(part.strip() for part in columns.split(",")) if columns else None
     rows = RowRequest(wanted, start_row=max(0, info.row_count - count), follow=follow)
     if not follow:
@@ -66,12 +67,13 @@ def _print(batches: Iterator[pa.RecordBatch], report: Report) -> None:
         report.out.file.flush()
 
 
-def _table(transport: Transport, run: RunInfo, table: str, *, wait: bool) -> MetricTableInfo:
+def _table(transport: Transport, run: RunInfo, table: str, report: Report, *, wait: bool) -> MetricTableInfo:
     """Asks for a table of a run; `wait`: as soon as the run has it."""
     try:
         return metrics_calls.get_metrics_table(transport, f"{run.resource_name}/metrics/{table}")
     except MetricsTableNotFoundError:
         if wait:
+            report.hint(f"{path_of(run)} has no table {table!r} yet; waiting for it")
             return _table_when_made(transport, run, table)
     tables = [info.name for info in metrics_calls.list_metrics_tables(transport, run.resource_name)]
     there = f"its tables are {', '.join(tables)}" if tables else "nothing was recorded yet; --follow waits"

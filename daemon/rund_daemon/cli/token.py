@@ -21,16 +21,20 @@ from .wording import count_text, local_time_text
 
 @click.group(no_args_is_help=False)
 def token() -> None:
-    """Make, list and remove the tokens that callers on TCP show. Callers on a unix socket need none."""
+    """Make, list and remove tokens for callers on TCP.
+
+    Callers on a unix socket need none: the mode of its file guards it.
+    """
 
 
 @token.command()
 @click.option(
     "--scope",
     type=click.Choice([scope.value for scope in Scope]),
+    metavar="SCOPE",
     default=Scope.WRITE.value,
     show_default=True,
-    help="What it allows: read; write, which is also read; or admin, which is everything.",
+    help="What it allows: read, write (which is also read), or admin (which is everything).",
 )
 @click.option("--project", default="", metavar="PROJECT", help="The one project it is good for; all when not given.")
 @takes_root

@@ -36,10 +36,11 @@ class _Found:
 @takes_target
 @takes_report
 def rm(*, runs: Sequence[str], yes: bool, target: Target, report: Report) -> None:
-    """Move runs to trash. Their names are free at once, and until they are collected they can be restored.
+    """Move runs to trash.
 
-    RUN is PROJECT/RUN, a resource name, a URL or a uid. If one of them is not there, none is moved. In a terminal it
-    asks first; elsewhere --yes must say that it is meant.
+    Their names are free at once, and until they are collected they can be restored. RUN is PROJECT/RUN, a resource
+    name, a URL or a uid; if one of them is not there, none is moved. In a terminal it asks first; elsewhere --yes
+    must say that it is meant.
     """
     found = _find(runs, target, deleted=False)
     if not yes:

@@ -6,8 +6,9 @@ body is never decoded into other bytes, except to add `input_table_id` where it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ import xxhash
 
 from rund_daemon.errors import ExhaustedError, InvalidError, Reason, RundError
 from rund_daemon.limits import Limits
+from rund_daemon.model import HISTORY_TABLE
 from rund_daemon.segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
 from rund_daemon.segments.schemas import check_schema
 
@@ -22,6 +24,14 @@ from .appends import Chunk
 
 EXAMPLE_ID = "example_id"
 INPUT_TABLE_ID = "input_table_id"
+
+# Columns that have one type in every table, so that no writer can change them for the readers.
+_FIXED_TYPES: Mapping[str, pa.DataType] = {EXAMPLE_ID: pa.int64(), INPUT_TABLE_ID: pa.int32()}
+_HISTORY_TYPES: Mapping[str, pa.DataType] = {
+    "step": pa.int64(),
+    "time": pa.timestamp("us", tz="UTC"),
+    "rank": pa.int32(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,18 @@ class WireSchema:
 
     Attributes:
         wire: as it was sent; batches are decoded with it.
-        stored: as it is stored: nullable, without metadata, with `input_table_id` where it must be added.
+        stored: as it is stored: nullable, without metadata, the fixed columns in their types, `input_table_id` added.
         head: `stored`, with what is known of the columns, as a schema message.
-        adds_input_table_id: whether batches must be extended.
     """
 
     wire: pa.Schema
     stored: pa.Schema
     head: bytes
-    adds_input_table_id: bool
+
+    @property
+    def recodes(self) -> bool:
+        """Whether batches can't be stored as they were sent."""
+        return self.stored.names != self.wire.names or self.stored.types != self.wire.types
 
 
 def read_schema(data: bytes, limits: Limits, field: str) -> pa.Schema:
@@ -64,13 +77,23 @@ def read_schema(data: bytes, limits: Limits, field: str) -> pa.Schema:
         raise
     except Exception as error:  # pyarrow raises at least seven kinds on hostile bytes
         raise _invalid_arrow(field, error) from error
-    check_schema(schema, limits.max_columns)
+    _check_columns(schema, limits, field)
     return schema
 
 
-def stored_schema(schema: pa.Schema, foreign: ForeignRows | None) -> pa.Schema:
-    """The schema as it is stored: everything may be null and metadata is ours."""
-    fields = [pa.field(field.name, field.type) for field in schema]
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema in which everything may be null and nothing has metadata."""
+    return pa.schema([pa.field(field.name, field.type) for field in schema])
+
+
+def stored_schema(schema: pa.Schema, foreign: ForeignRows | None, table_name: str) -> pa.Schema:
+    """The schema as rows of a metrics table are stored.
+
+    Raises:
+        InvalidError: INVALID_COLUMN: a column of fixed type is of another kind.
+    """
+    fixed = {**_FIXED_TYPES, **(_HISTORY_TYPES if table_name == HISTORY_TABLE else {})}
+    fields = [pa.field(field.name, _stored_type(field, fixed)) for field in schema]
     if foreign is not None and INPUT_TABLE_ID not in schema.names:
         fields.append(pa.field(INPUT_TABLE_ID, pa.int32()))
     return pa.schema(fields)
@@ -136,9 +159,8 @@ def make_chunk(
     """Gives the chunk of a checked batch; none if it has no rows."""
     if batch.num_rows == 0:
         return
-    if schema.adds_input_table_id and foreign is not None:
-        ids = pa.repeat(pa.scalar(foreign.input_table_id, pa.int32()), batch.num_rows)
-        batch = pa.RecordBatch.from_arrays([*batch.columns, ids], schema=schema.stored)
+    if schema.recodes:
+        batch = _recoded(batch, schema.stored, foreign)
         data = memoryview(batch.serialize())
     yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data))
 
@@ -151,6 +173,51 @@ def _decode(data: memoryview, message: Message, schema: pa.Schema, limits: Limit
     except Exception as error:  # as above
         raise _invalid_arrow(field, error) from error
     return batch
+
+
+def _check_columns(schema: pa.Schema, limits: Limits, field: str) -> None:
+    try:
+        check_schema(schema, limits.max_columns)
+    except InvalidError as error:
+        # The rules of columns know no requests; here it is known which field of which one is to blame.
+        error.field = field
+        raise
+
+
+def _stored_type(field: pa.Field[Any], fixed: Mapping[str, pa.DataType]) -> pa.DataType:
+    wanted: pa.DataType = fixed.get(field.name, field.type)
+    fits = (
+        field.type == wanted
+        or (pa.types.is_integer(field.type) and pa.types.is_integer(wanted))
+        or (pa.types.is_timestamp(field.type) and pa.types.is_timestamp(wanted))
+    )
+    if not fits:
+        raise InvalidError(
+            "batch",
+            f"column {field.name!r} is {field.type}, and must be {wanted}; send that, or rename the column",
+            reason=Reason.INVALID_COLUMN,
+            column=field.name,
+        )
+    return wanted
+
+
+def _recoded(batch: pa.RecordBatch, stored: pa.Schema, foreign: ForeignRows | None) -> pa.RecordBatch:
+    columns: list[Any] = []
+    for field in stored:
+        if field.name not in batch.schema.names:
+            assert foreign is not None
+            columns.append(pa.repeat(pa.scalar(foreign.input_table_id, pa.int32()), batch.num_rows))
+            continue
+        try:
+            columns.append(batch.column(field.name).cast(field.type))
+        except pa.ArrowInvalid as error:
+            raise InvalidError(
+                "batch",
+                f"column {field.name!r} has values that {field.type} can't hold: {error}",
+                reason=Reason.INVALID_COLUMN,
+                column=field.name,
+            ) from error
+    return pa.RecordBatch.from_arrays(columns, schema=stored)
 
 
 def _check_size(message: Message, limits: Limits, field: str) -> None:

@@ -1,13 +1,16 @@
 """Brings the files in line with the catalog before the daemon serves.
 
-Each open segment is cut back to its committed mark, never below it. What can't be explained is reported and left alone:
-reads of it fail with CORRUPT, and everything else works.
+Each open segment is cut back to its committed mark, never below it, and what an earlier daemon was making when it
+died is removed. What can't be explained is reported and left alone: reads of it fail with CORRUPT, and everything
+else works.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from rund_daemon.catalog import Catalog, shelves
 from rund_daemon.model import Uid
@@ -19,16 +22,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a start found: open segments, how many were cut back and by how many bytes, and what is damaged."""
+    """What a start found.
+
+    Attributes:
+        segments: open segments.
+        cut: how many of them were cut back.
+        cut_bytes: by how many bytes together.
+        damaged: how many are gone or shorter than committed.
+        unfinished: folders of what was being made.
+    """
 
     segments: int = 0
     cut: int = 0
     cut_bytes: int = 0
     damaged: int = 0
+    unfinished: tuple[Path, ...] = ()
 
 
 def recover(catalog: Catalog, layout: Layout) -> Recovery:
-    """Cuts every open segment back to its mark."""
+    """Cuts every open segment back to its mark, and looks for what was never finished."""
     segments = cut = cut_bytes = damaged = 0
     with catalog.snapshot() as snapshot:
         for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS):
@@ -48,4 +60,10 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
                 continue
             cut += removed > 0
             cut_bytes += removed
-    return Recovery(segments, cut, cut_bytes, damaged)
+    return Recovery(segments, cut, cut_bytes, damaged, tuple(layout.all_unfinished()))
+
+
+def remove_unfinished(recovery: Recovery) -> None:
+    """Removes what was never finished. It may be large: call it off the event loop."""
+    for folder in recovery.unfinished:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,6 @@ from rund_daemon.segments.schemas import unify
 
 from .appends import Append, Chunk
 from .batches import (
-    INPUT_TABLE_ID,
     ForeignRows,
     WireSchema,
     check_rows,
@@ -131,6 +130,8 @@ class WriteStream:
         self.table = table
         self.stream_id = stream_id
         self.committed = committed
+        # Set when a batch came that was committed before: whoever sent it again waits for an ack.
+        self.repeated = False
 
     def set_schema(self, data: bytes, name: str) -> None:
         """Sets the schema of the batches that follow as single messages."""
@@ -216,14 +217,14 @@ class WriteStream:
         known = table.schemas.get(schema)
         if known is None:
             record = table.record
-            stored = stored_schema(schema, table.foreign)
+            stored = stored_schema(schema, table.foreign, record.name)
             tables = {record.input_table_id: record.foreign_table_url} if table.foreign else {}
             unified = unify(table.unified, stored)
             if unified != table.unified:
                 table.unified = unified
                 table.unified_head = segment_head(unified, record.columns, tables)
             head = segment_head(stored, record.columns, tables)
-            known = WireSchema(schema, stored, head, INPUT_TABLE_ID not in schema.names and bool(tables))
+            known = WireSchema(schema, stored, head)
             table.schemas[schema] = known
         return known
 
@@ -244,6 +245,7 @@ class WriteStream:
             if error is not None:
                 self.fail(error)
             else:
+                self.repeated = self.repeated or sequence <= self.committed
                 self.committed = max(self.committed, sequence)
                 self._news.set()
 

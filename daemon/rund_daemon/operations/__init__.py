@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import islice
 
-from rund_daemon.catalog import Catalog, Change, shelves
+from rund_daemon.catalog import Catalog, Change, Snapshot, shelves
 from rund_daemon.catalog.requests import once
 from rund_daemon.errors import DrainingError, NotFoundError, Reason, RundError
 from rund_daemon.feed import Feed
@@ -49,12 +49,23 @@ class Operations:
 
         return await self._catalog.submit(mutation)
 
-    async def start(self, method: str, target: str, request: RequestKey, job: Job) -> Operation:
-        """Begins a job; the same request again gives the operation that it began."""
+    async def start(
+        self, method: str, target: str, request: RequestKey, job: Job, check: Callable[[Snapshot], None]
+    ) -> Operation:
+        """Begins a job; the same request again gives the operation that it began.
+
+        Args:
+            method: the RPC.
+            target: resource name of what it works on.
+            request: makes the retry recognisable.
+            job: does the work.
+            check: raises what can be said at once; a repeated request is not checked again.
+        """
         operation = Operation(self._new_uid(), method, target, self._clock())
 
         def mutation(change: Change) -> tuple[Operation, bool]:
             def begin() -> Operation:
+                check(change)
                 change.put(shelves.OPERATIONS, operation.uid, operation)
                 return operation
 

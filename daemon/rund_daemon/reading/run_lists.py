@@ -8,12 +8,11 @@ from itertools import islice
 
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import RunDetails, details_of
-from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.identity import parse_uid, uid_text
-from rund_daemon.model import Micros, Run, RunStatus, Uid, Value
+from rund_daemon.model import Run, Uid, Value
 
 from .filters import RUN_FIELDS, Missing, Timestamp, check_fields, descend, matches, parse_filter
-from .order_by import OrderBy, parse_order_by, sort_key
+from .order_by import RUN_ORDER_FIELDS, OrderBy, parse_order_by, sort_key
 from .pages import check_page_size, make_token, read_token
 
 _NEWEST_FIRST = "create_time desc"
@@ -54,7 +53,7 @@ class RunLists:
         size = check_page_size(page_size, self._max_page_size)
         position = read_token(page_token, query)
         accept = _acceptor(query)
-        order = parse_order_by(query.order_by or _NEWEST_FIRST)
+        order = parse_order_by(query.order_by or _NEWEST_FIRST, RUN_ORDER_FIELDS)
         with self._catalog.snapshot() as snapshot:
             if query.order_by in ("", _NEWEST_FIRST):
                 runs, following = _newest_first(snapshot, query, accept, position, size)
@@ -110,20 +109,6 @@ def _acceptor(query: ListQuery) -> Callable[[Run], bool]:
     return accept
 
 
-_NOBODY = Run(Uid(bytes(16)), "", "", Micros(0), Micros(0), status=RunStatus.EMPTY)
-
-
-def _field_for_order(run: Run, path: tuple[str, ...]) -> Value | Timestamp | Missing:
-    try:
-        return run_field(run, path)
-    except KeyError:
-        raise InvalidError(
-            "order_by",
-            f"runs have no field {'.'.join(path)[:60]!r} to sort by; they have {', '.join(_FIELDS)}",
-            reason=Reason.INVALID_ORDER_BY,
-        ) from None
-
-
 def _scan(snapshot: Snapshot, query: ListQuery, start: Uid | None) -> Iterator[Run]:
     """Runs from the newest down; with a start, those that are older than it."""
     if query.project:
@@ -153,11 +138,9 @@ def _ordered(
     position: str,
     size: int,
 ) -> tuple[list[Run], str]:
-    for path, _ in order:
-        _field_for_order(_NOBODY, path)
     runs = sorted(
         filter(accept, _scan(snapshot, query, None)),
-        key=lambda run: sort_key(order, lambda path: _field_for_order(run, path)),
+        key=lambda run: sort_key(order, lambda path: run_field(run, path)),
     )
     begin = 0
     if position:

@@ -8,28 +8,25 @@ together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import TableState, table_by_uid
-from rund_daemon.errors import InvalidError, Reason, StateError
+from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
 from rund_daemon.feed import Feed
 from rund_daemon.model import BatchRef, Segment, TableMark, Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.reader import SegmentReader, StoredBatch
 
+from .pieces import PIECE_BYTES, Part, cut, join
 from .projection import Projection
 
-# What a piece holds at most: under the 4 MiB that gRPC clients accept unless told otherwise.
-PIECE_BYTES = 2 * 1024 * 1024
 _PIECE_BATCHES = 512
-# A file may be sealed or moved between the snapshot and its opening; then the snapshot is taken again.
-_ATTEMPTS = 5
+# A folder is moved within milliseconds of the commit that says so, unless the disk is full.
+_SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +99,36 @@ class MetricsReader:
     ) -> AsyncIterator[Piece]:
         loop = asyncio.get_running_loop()
         while begin < end:
-            piece_end, messages = await loop.run_in_executor(None, self._read_piece, table, projection, begin, end)
-            for number, message in enumerate(messages, 1):
-                whole = number == len(messages)
-                yield Piece(b"", message, piece_end if whole else begin, mark.rows)
-            begin = piece_end
+            pieces = await loop.run_in_executor(None, self._read_pieces, table, projection, begin, end)
+            for data, begin in pieces:
+                yield Piece(b"", data, begin, mark.rows)
 
-    def _read_piece(self, table: Uid, projection: Projection, begin: int, end: int) -> tuple[int, list[bytes]]:
-        for attempt in range(_ATTEMPTS):
-            stretch = self._stretch(table, begin, end)
+    def _read_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
+        stretch = self._stretch(table, begin, end)
+        while True:
             try:
-                reader = SegmentReader(stretch.folder, stretch.segments)
-            except FileNotFoundError:
-                if attempt + 1 == _ATTEMPTS:
+                return self._read_stretch(stretch, projection, begin, end)
+            except (FileNotFoundError, CorruptError) as error:
+                # The table may have been sealed or moved since, and its place may be another's by now.
+                settled, before = self._catalog.wait_until_settled(_SETTLE_SECONDS), stretch
+                stretch = self._stretch(table, begin, end)
+                if stretch != before:
+                    continue
+                if isinstance(error, CorruptError) or not settled:
                     raise
-                continue
-            try:
-                if not stretch.refs:
-                    return end, []
-                piece_end = min(end, stretch.refs[-1].first_row + stretch.refs[-1].rows)
-                stored = reader.read(stretch.refs)
-                return piece_end, _messages(projection, list(stored), begin, end)
-            finally:
-                reader.close()
-        raise AssertionError
+                raise CorruptError(f"a segment of {stretch.folder} is gone; restore it from a copy") from error
+
+    def _read_stretch(
+        self, stretch: _Stretch, projection: Projection, begin: int, end: int
+    ) -> list[tuple[bytes, int]]:
+        reader = SegmentReader(stretch.folder, stretch.segments)
+        try:
+            stored = reader.read(stretch.refs)
+            pieces = join(part for batch in stored for part in _parts(projection, batch, begin, end))
+        finally:
+            reader.close()
+        # Rows that a repair has taken out are passed over.
+        return pieces or [(b"", end)]
 
     def _stretch(self, table: Uid, begin: int, end: int) -> _Stretch:
         with self._catalog.snapshot() as snapshot:
@@ -167,38 +170,12 @@ def _refs(snapshot: Snapshot, table: Uid, begin: int, end: int) -> tuple[BatchRe
     return tuple(refs)
 
 
-def _messages(projection: Projection, stored: Sequence[StoredBatch], begin: int, end: int) -> list[bytes]:
-    """The rows `begin` to `end` as record batch messages, joined up to the size of a piece."""
-    messages: list[bytes] = []
-    raw: list[memoryview] = []
-    decoded: list[pa.RecordBatch] = []
-    for batch in stored:
-        ref = batch.ref
-        inside = begin <= ref.first_row and ref.first_row + ref.rows <= end
-        if inside and ref.length <= PIECE_BYTES and projection.passes(batch.segment.arrow_schema):
-            raw.append(batch.data)
-            continue
-        if raw:
-            messages.append(b"".join(raw))
-            raw.clear()
-        offset = max(begin - ref.first_row, 0)
-        length = min(end, ref.first_row + ref.rows) - ref.first_row - offset
-        decoded.extend(projection.apply(batch.decode().slice(offset, length)))
-        messages.extend(_serialized(decoded))
-        decoded.clear()
-    if raw:
-        messages.append(b"".join(raw))
-    return messages or [b""]
-
-
-def _serialized(batches: Sequence[pa.RecordBatch]) -> list[bytes]:
-    return [part.serialize().to_pybytes() for batch in batches for part in split(batch)]
-
-
-def split(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
-    """Cuts a batch into parts that fit a piece; a single row that does not fit stays whole."""
-    if batch.nbytes <= PIECE_BYTES or batch.num_rows <= 1:
-        return [batch]
-    parts = -(-batch.nbytes // PIECE_BYTES)
-    rows = max(1, batch.num_rows // parts)
-    return [batch.slice(begin, rows) for begin in range(0, batch.num_rows, rows)]
+def _parts(projection: Projection, batch: StoredBatch, begin: int, end: int) -> Iterator[Part]:
+    """Those rows of a stored batch that lie from `begin` to `end`."""
+    ref = batch.ref
+    first, last = max(begin, ref.first_row), min(end, ref.first_row + ref.rows)
+    if last - first == ref.rows and ref.length <= PIECE_BYTES and projection.passes(batch.segment.arrow_schema):
+        yield batch.data, last
+        return
+    rows = batch.decode().slice(first - ref.first_row, last - first)
+    yield from cut(rows, first, projection.schema, projection.apply)

@@ -20,11 +20,11 @@ from rund_daemon.catalog.lookup import (
     run_by_uid,
     table_by_uid,
 )
-from rund_daemon.catalog.requests import once
+from rund_daemon.catalog.requests import find_request, keep_request, once
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
 from rund_daemon.limits import Limits
-from rund_daemon.model import Cause, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
+from rund_daemon.model import Cause, KeptRequest, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
 from rund_daemon.names import MetricsTableName, RunName
 from rund_daemon.segments.layout import Layout
 
@@ -90,14 +90,13 @@ class Runs:
         uid, now = self._new_uid(), self._clock()
 
         def mutation(change: Change) -> Creation:
-            creation, _ = once(
-                change,
-                request,
-                now,
-                lambda: create_run(change, new, uid, now, self._layout, self._limits),
-                lambda result: result.run.uid,
-                lambda kept: Creation(run_by_uid(change, kept), created=False),
-            )
+            kept = find_request(change, request)
+            if kept is not None:
+                # Whoever repeats a request has not seen that it was the one that created the run.
+                return Creation(run_by_uid(change, kept.result_uid), kept.created)
+            creation = create_run(change, new, uid, now, self._layout, self._limits)
+            done = KeptRequest(request.method, request.fingerprint, creation.run.uid, now, creation.created)
+            keep_request(change, request, done)
             return creation
 
         return await self._submit(mutation)
@@ -197,9 +196,12 @@ class Runs:
     async def seal_table(self, table: MetricsTable) -> TableState:
         """Lets a table take no more rows. Raises NotFoundError."""
         now = self._clock()
-        return await self._submit(
+        state = await self._submit(
             lambda change: metrics_tables.state_of(change, metrics_tables.seal_table(change, table, now))
         )
+        # Whoever follows the table waits for rows that won't come.
+        self._feed.publish((table.uid,))
+        return state
 
     async def _change(self, request: RequestKey, carry_out: Callable[[Change], Run]) -> Run:
         now = self._clock()

@@ -12,21 +12,23 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rund_daemon.catalog import Catalog, Change, keys, shelves
+from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
 from rund_daemon.catalog.moves import add_move
-from rund_daemon.errors import InvalidError, Reason
+from rund_daemon.errors import InvalidError, Reason, StateError
 from rund_daemon.feed import RUNS_TOPIC, Feed
-from rund_daemon.identity import Clock, UidSource, uid_text
+from rund_daemon.identity import Clock, UidSource
 from rund_daemon.model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
 from rund_daemon.names import RunName
 from rund_daemon.progress import Progress
 from rund_daemon.segments.layout import Layout, make_durable_folder, sync_folder
 
-from .creation import free_name, insert_run, take_name
+from .creation import free_name, insert_run, name_taken, take_name
 
 _BUFFER = 8 * 1024 * 1024
 _ATTEMPTS = 5
+# A folder is moved within milliseconds of the commit that says so, unless the disk is full.
+_SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,29 @@ class RunCopies:
         self._clock = clock
         self._new_uid = new_uid
 
-    def check(self, source: RunName, target: CopyTarget) -> None:
+    @staticmethod
+    def check(snapshot: Snapshot, source: RunName, target: CopyTarget) -> None:
         """Refuses at once what can't succeed. Raises NotFoundError, ExistsError, InvalidError."""
-        if (target.project, target.name) == source and target.if_exists is not IfExists.RENAME:
+        find_run(snapshot, source)
+        if (target.project, target.name) == source and target.if_exists is IfExists.OVERWRITE:
             raise InvalidError("run_name", "the copy would replace its source; give it another name")
-        with self._catalog.snapshot() as snapshot:
-            find_run(snapshot, source)
+        taken = target.name and snapshot.has(shelves.RUN_NAMES, keys.names(target.project, target.name))
+        if taken and target.if_exists is IfExists.RAISE:
+            raise name_taken(RunName(target.project, target.name), "run_name")
 
     async def copy(self, source: RunName, target: CopyTarget, operation: Uid, progress: Progress) -> Uid:
         """Copies a run and gives the uid of the copy. Raises ExistsError, OperationCancelledError."""
-        staging = self._layout.trash / f"copy-{uid_text(operation)}"
+        staging = self._layout.unfinished(operation)
         loop = asyncio.get_running_loop()
+        uid, now = self._new_uid(), self._clock()
         try:
             copy = await loop.run_in_executor(None, self._copy_files, source, staging, progress)
             progress.report(0.99, "publishing")
-            uid, now = self._new_uid(), self._clock()
             await self._catalog.submit(lambda change: self._publish(change, copy, target, staging, uid, now))
-        except BaseException:
-            await asyncio.shield(loop.run_in_executor(None, shutil.rmtree, staging, True))
+        except Exception:
+            # Not when this task is cancelled: the transaction may be on its way then, and the next start removes the
+            # files if it was not.
+            await loop.run_in_executor(None, shutil.rmtree, staging, True)
             raise
         self._feed.publish((RUNS_TOPIC,))
         return uid
@@ -93,13 +100,19 @@ class RunCopies:
                 self._copy_tables(copy, folder, staging, progress)
                 _copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
             except FileNotFoundError:
-                # Sealed or renamed meanwhile: look again.
-                shutil.rmtree(staging, ignore_errors=True)
-                continue
-            return copy
-        raise InvalidError(
-            "name", "the run changes faster than it can be copied; try again", reason=Reason.INVALID_FIELD
-        )
+                # Sealed or renamed meanwhile: look again when the files are where the catalog says.
+                self._catalog.wait_until_settled(_SETTLE_SECONDS)
+            else:
+                if self._is_still(run):
+                    return copy
+            shutil.rmtree(staging, ignore_errors=True)
+        raise StateError(Reason.WRONG_STATE, f"name: {source.run!r} changes faster than it can be copied; try again")
+
+    def _is_still(self, copied: Run) -> bool:
+        """Whether the folder that was copied has been the run's all the time."""
+        with self._catalog.snapshot() as snapshot:
+            run = snapshot.get(shelves.RUNS, copied.uid)
+        return run is not None and (run.project, run.name, run.delete_time) == (copied.project, copied.name, 0)
 
     def _plan(self, source: RunName) -> _RunCopy:
         with self._catalog.snapshot() as snapshot:
@@ -181,8 +194,10 @@ def _copy_segment(origin: Path, target: Path, segment: Segment, progress: Progre
         try:
             os.link(origin, target)
             return
-        except PermissionError:
-            pass  # some file systems have no hard links: copy as below
+        except FileNotFoundError:
+            raise
+        except OSError:
+            pass  # the file system has no hard links, or too many of this file: copy as below
     with origin.open("rb") as source, target.open("xb") as sink:
         left = segment.length
         while left:

@@ -10,7 +10,7 @@ from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import ExhaustedError, ExistsError, InvalidError, Reason
 from rund_daemon.limits import Limits
 from rund_daemon.model import EventType, IfExists, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
-from rund_daemon.names import RunName
+from rund_daemon.names import RunName, with_number
 from rund_daemon.segments.layout import Layout
 
 from .revisions import record_change
@@ -68,10 +68,7 @@ def free_name(change: Change, project: str, name: str) -> str:
     candidate, number = name, 0
     while change.has(shelves.RUN_NAMES, keys.names(project, candidate)):
         number += 1
-        suffix = f"_{number:04d}"
-        # Cut by bytes, because names are bounded by bytes.
-        stem = name.encode()[: 200 - len(suffix)].decode(errors="ignore")
-        candidate = stem + suffix
+        candidate = with_number(name, number)
     return candidate
 
 
@@ -92,12 +89,16 @@ def take_name(
             move_to_trash(change, existing, now, layout)
             return name.run, None
         case IfExists.RAISE:
-            raise ExistsError(
-                Reason.RUN_EXISTS,
-                f"run.run_name: project {name.project!r} has a run {name.run!r}; "
-                "choose another name, or another if_exists (RENAME, REUSE, OVERWRITE)",
-                field="run.run_name",
-            )
+            raise name_taken(name, "run.run_name")
+
+
+def name_taken(name: RunName, field: str) -> ExistsError:
+    """The answer to who wants a name that another run bears."""
+    return ExistsError(
+        Reason.RUN_EXISTS,
+        f"{field}: project {name.project!r} has a run {name.run!r}; choose another name, or another if_exists",
+        field=field,
+    )
 
 
 def merge_labels(old: dict[str, str], new: dict[str, str], limits: Limits) -> dict[str, str]:

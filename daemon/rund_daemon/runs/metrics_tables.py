@@ -18,7 +18,7 @@ from rund_daemon.model import (
     Uid,
     Values,
 )
-from rund_daemon.names import RunName
+from rund_daemon.names import RunName, with_number
 from rund_daemon.segments.heads import read_head, segment_head
 
 from .revisions import record_change
@@ -173,9 +173,9 @@ def _set_stream_name(change: Change, run: Run, table: MetricsTable, stream_name:
 
 def _free_name(change: Change, run: Run, base: str) -> str:
     number = 1
-    while change.has(shelves.TABLE_NAMES, keys.named(run.uid, f"{base}_{number:04d}")):
+    while change.has(shelves.TABLE_NAMES, keys.named(run.uid, with_number(base, number))):
         number += 1
-    return f"{base}_{number:04d}"
+    return with_number(base, number)
 
 
 def _described(new: NewTable) -> bytes:

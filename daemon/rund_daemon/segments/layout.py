@@ -9,7 +9,8 @@
     metrics/<table>/<nnnnnn>.arrow(s)
     bulk_data/
   <project>/datasets/<dataset>/tables/<table>/data.arrow
-  trash/<uid>/                               deleted runs; also where folders are built before they appear
+  trash/<uid>/                               deleted runs
+  trash/new-<uid>/                           copies and tables that are being made, until they appear
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class Layout:
     def trashed(self, uid: bytes) -> Path:
         """Folder of something in trash."""
         return self.trash / uid.hex()
+
+    def unfinished(self, uid: bytes) -> Path:
+        """Folder of something that is being made. What an earlier daemon left there is nobody's."""
+        return self.trash / f"new-{uid.hex()}"
+
+    def all_unfinished(self) -> list[Path]:
+        """The folders of everything that is being made."""
+        return list(self.trash.glob("new-*"))
 
     def bulk_data(self, project: str, run: str) -> Path:
         """Folder of a run's side files."""
@@ -94,10 +103,11 @@ def settle_move(root: Path, source: str, destination: str) -> None:
     What stands in the way belongs to nobody the catalog knows: it is put into trash.
     """
     origin = root / source
-    if not destination:
-        origin.unlink(missing_ok=True)
-        return
     if not origin.exists():
+        return
+    if not destination:
+        origin.unlink()
+        sync_folder(origin.parent)
         return
     target = root / destination
     make_durable_folder(target.parent)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,6 @@ class TableDataWriter:
 
     def abort(self) -> None:
         """Removes what was written."""
-        self._sink.close()
-        self._path.unlink(missing_ok=True)
-        self._path.parent.rmdir()
+        with suppress(OSError):  # on a full disk it can't write its last bytes
+            self._sink.close()
+        shutil.rmtree(self._path.parent, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 from rund_pb.v1 import metrics_pb2, table_pb2
 
@@ -23,6 +24,9 @@ _PLAIN_TYPES: Mapping[str, pa.DataType] = {
     "bools": pa.bool_(),
     "strings": pa.string(),
     "vectors": pa.float32(),
+    "floats": pa.float32(),
+    "blobs": pa.binary(),
+    "times": pa.timestamp("us", tz="UTC"),
 }
 
 
@@ -103,7 +107,22 @@ def plain_column_from_pb(message: metrics_pb2.ColumnBatch.Column, field: str) ->
     width = message.vectors.width if kind == "vectors" else 0
     if kind == "vectors" and not width:
         raise InvalidError(field, f"column {message.name[:60]!r} has vectors of width 0", reason=Reason.INVALID_COLUMN)
-    return PlainColumn(message.name, _PLAIN_TYPES[kind], values.values, width, message.null_rows)
+    rows = _vector_values(message) if width else values.values
+    return PlainColumn(message.name, _PLAIN_TYPES[kind], rows, width, message.null_rows)
+
+
+def _vector_values(message: metrics_pb2.ColumnBatch.Column) -> Sequence[float]:
+    packed = message.vectors.little_endian_values
+    if not packed:
+        return message.vectors.values
+    if len(packed) % 4 or message.vectors.values:
+        raise InvalidError(
+            "batch.columns",
+            f"column {message.name[:60]!r}: little_endian_values are 4 bytes each, and `values` is empty then",
+            reason=Reason.INVALID_COLUMN,
+        )
+    floats: list[float] = np.frombuffer(packed, "<f4").tolist()
+    return floats
 
 
 def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> list[metrics_pb2.ColumnSchema]:

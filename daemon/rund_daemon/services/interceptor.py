@@ -74,18 +74,19 @@ class CallInterceptor(aio.ServerInterceptor):
         """Checks the caller; of a stream, its first message too once it comes."""
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         grant = self._authorizer.grant(context.peer(), metadata.get("authorization", ""))
-        grant.check_method(method.rpartition("/")[2])
+        name = method.rpartition("/")[2]
+        grant.check_method(name)
         if streaming:
-            return _checked(request, grant)
-        grant.check_project(project_of(request))
+            return _checked(request, grant, name)
+        grant.check_project(name, project_of(request))
         return request
 
 
-async def _checked(requests: AsyncIterator[Any], grant: Grant) -> AsyncIterator[Any]:
+async def _checked(requests: AsyncIterator[Any], grant: Grant, method: str) -> AsyncIterator[Any]:
     first = True
     async for request in requests:
         if first:
-            grant.check_project(project_of(request))
+            grant.check_project(method, project_of(request))
             first = False
         yield request
 

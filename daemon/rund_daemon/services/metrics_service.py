@@ -10,7 +10,7 @@ from rund_pb.v1 import metrics_service_pb2_grpc
 
 from rund_daemon.errors import ExhaustedError, InvalidError, Reason
 from rund_daemon.identity import Clock
-from rund_daemon.ingest.batches import read_schema, stored_schema
+from rund_daemon.ingest.batches import plain_schema, read_schema
 from rund_daemon.ingest.plain_columns import HistoryRow, batch_of_history
 from rund_daemon.ingest.streams import Ingest
 from rund_daemon.limits import Limits
@@ -138,7 +138,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
             foreign_table_display_name=message.foreign_table_display_name,
             columns=columns_from_pb(message.columns, "metrics_table.columns"),
             constants=values_from_pb(message.constants, "metrics_table.constants", self._limits),
-            arrow_schema=stored_schema(schema, None).serialize().to_pybytes() if len(schema) else b"",
+            arrow_schema=plain_schema(schema).serialize().to_pybytes() if len(schema) else b"",
         )
 
     def _rows(self, request: pb.LogScalarsRequest) -> list[HistoryRow]:

@@ -81,6 +81,8 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Context) -> pb.CreateRunResponse:
         """Creates a run, or joins or reuses one."""
+        if request.run.name:
+            raise InvalidError("run.name", "the daemon gives it; set parent and run.run_name")
         new = NewRun(
             project=parse_project(request.parent, "parent"),
             name=check_name(request.run.run_name, "run.run_name") if request.run.run_name else "",
@@ -148,12 +150,12 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         """Begins a copy."""
         source = parse_run(request.name, "name")
         target = copy_target(request, source, self._layout)
-        self._copies.check(source, target)
         operation = await self._operations.start(
             "CopyRun",
             request.name,
             request_key(request, "CopyRun"),
             lambda uid, progress: self._copies.copy(source, target, uid, progress),
+            lambda snapshot: self._copies.check(snapshot, source, target),
         )
         return pb.CopyRunResponse(operation=operation_to_pb(operation, None))
 

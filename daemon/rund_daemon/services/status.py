@@ -18,8 +18,10 @@ logger = logging.getLogger(__name__)
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "rund"
 
-# A status over 8 kB turns any error into RESOURCE_EXHAUSTED, and the message is in it twice.
-_MAX_MESSAGE = 1_200
+# Trailers over 8 kB turn any error into RESOURCE_EXHAUSTED. The message is in the status twice, and once more beside it
+# with every byte that is not ASCII as three.
+_MAX_MESSAGE_BYTES = 800
+_MAX_FACT_BYTES = 200
 
 _Code = grpc.StatusCode
 CODES: dict[Reason, grpc.StatusCode] = {
@@ -65,11 +67,11 @@ CODES: dict[Reason, grpc.StatusCode] = {
 
 def status_of(error: RundError) -> pb.ErrorStatus:
     """Writes an error as google.rpc.Status with one ErrorInfo, and the details that apply."""
-    message = error.message[:_MAX_MESSAGE]
-    metadata = {key: value[:200] for key, value in error.metadata.items()}
+    message = _cut(error.message, _MAX_MESSAGE_BYTES)
+    metadata = {key: _cut(value, _MAX_FACT_BYTES) for key, value in error.metadata.items()}
     details = [_packed(pb.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata), "ErrorInfo")]
     if error.field:
-        violation = pb.BadRequest.FieldViolation(field=error.field, description=message)
+        violation = pb.BadRequest.FieldViolation(field=_cut(error.field, _MAX_FACT_BYTES), description=message)
         details.append(_packed(pb.BadRequest(field_violations=[violation]), "BadRequest"))
     if error.retry_after_seconds is not None:
         delay = Duration()
@@ -86,6 +88,11 @@ def domain_error(error: BaseException, method: str) -> RundError:
     incident = uuid.uuid4().hex[:12]
     logger.error("request_failed", exc_info=error, extra={"method": method, "incident": incident})
     return RundError(Reason.INTERNAL, f"a fault of the daemon; its log has incident {incident}", incident=incident)
+
+
+def _cut(text: str, size: int) -> str:
+    """The text, or what of it fits into a number of bytes. Lone surrogates can't be sent and become question marks."""
+    return text.encode(errors="replace")[:size].decode(errors="ignore")
 
 
 def _packed(message: Message, name: str) -> AnyMessage:

@@ -9,7 +9,7 @@ from rund_pb.v1 import metrics_service_pb2, table_pb2, table_service_pb2_grpc
 from rund_pb.v1 import table_service_pb2 as pb
 
 from rund_daemon.errors import InvalidError
-from rund_daemon.ingest.batches import read_stream, stored_schema
+from rund_daemon.ingest.batches import plain_schema, read_stream
 from rund_daemon.limits import Limits
 from rund_daemon.model import IfExists, InputTable
 from rund_daemon.names import DatasetName, TableName, check_name, parse_dataset, parse_table
@@ -111,7 +111,7 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         if request.WhichOneof("message") != _STREAM:
             raise InvalidError("message", "after open only arrow_stream messages follow")
         schema, batches, _ = read_stream(request.arrow_stream, self._limits, _STREAM)
-        return stored_schema(schema, None), batches
+        return plain_schema(schema), batches
 
     def _message(self, table: InputTable) -> table_pb2.Table:
         return input_table_to_pb(table, self._tables.url_of(table))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from rund_pb.v1 import metrics_service_pb2 as pb
 
 from rund_daemon.catalog.lookup import TableState
-from rund_daemon.errors import DrainingError, InvalidError
+from rund_daemon.errors import DrainingError, InvalidError, RundError
 from rund_daemon.ingest.plain_columns import batch_of_columns
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.ingest.streams import Ingest, WriteStream
@@ -57,6 +57,9 @@ class WriteSessions:
                 yield response
             if session.close is not None:
                 yield await self._closed(name, session.close.seal)
+        except RundError as error:
+            error.metadata.setdefault("committed_sequence", str(stream.committed))
+            raise
         finally:
             self._open.discard(session)
             session.end()
@@ -95,28 +98,35 @@ class _Session:
     def __init__(self, stream: WriteStream, requests: Requests) -> None:
         self._stream = stream
         self._draining = False
+        self._acked = 0
         self.close: pb.WriteMetricsRequest.Close | None = None
         self._reader = asyncio.create_task(self._read(requests))
         self._reader.add_done_callback(lambda _: stream.wake())
 
     async def acks(self) -> Responses:
         """Gives acks until the caller has said all, or fails; then raises why."""
-        acked = self._stream.committed
+        self._acked = self._stream.committed
         while not (self._reader.done() or self._draining):
-            committed = await self._stream.progress()
-            if committed > acked:
-                acked = committed
-                yield _ack(acked)
+            await self._stream.progress()
+            if self._owes_ack():
+                yield self._ack()
         self._reader.cancel()
         await asyncio.wait([self._reader])
         await self._stream.drain()
-        if self._stream.committed > acked:
-            yield _ack(self._stream.committed)
+        if self._owes_ack():
+            yield self._ack()
         if self._draining:
             goodbye = pb.WriteMetricsResponse.Draining(committed_sequence=self._stream.committed)
             yield pb.WriteMetricsResponse(draining=goodbye)
             raise DrainingError
         self._reader.result()
+
+    def _owes_ack(self) -> bool:
+        return self._stream.committed > self._acked or self._stream.repeated
+
+    def _ack(self) -> pb.WriteMetricsResponse:
+        self._acked, self._stream.repeated = self._stream.committed, False
+        return pb.WriteMetricsResponse(ack=pb.WriteMetricsResponse.Ack(committed_sequence=self._acked))
 
     def drain(self) -> None:
         """Has `acks` end."""
@@ -132,7 +142,7 @@ class _Session:
         async for request in requests:
             match request.WhichOneof("message"):
                 case "batch":
-                    await self._take(request.batch)
+                    await self._take_named(request.batch)
                 case "schema":
                     self._stream.set_schema(request.schema.arrow_schema, "schema.arrow_schema")
                 case "close":
@@ -142,6 +152,14 @@ class _Session:
                     raise InvalidError("open", "the stream is open; begin another call for another stream")
                 case _:
                     raise InvalidError("message", "the message is empty; set batch, schema or close")
+
+    async def _take_named(self, batch: pb.WriteMetricsRequest.Batch) -> None:
+        """As `_take`; an error says which batch is to blame, because many may be on their way."""
+        try:
+            await self._take(batch)
+        except RundError as error:
+            error.metadata["sequence"] = str(batch.sequence)
+            raise
 
     async def _take(self, batch: pb.WriteMetricsRequest.Batch) -> None:
         sequence = batch.sequence
@@ -170,7 +188,3 @@ def _stream_id(stream_id: str) -> str:
     if not 1 <= len(stream_id) <= 64 or not stream_id.isprintable() or not stream_id.isascii():
         raise InvalidError("open.stream_id", f"{stream_id[:70]!r} is not 1 to 64 printable ASCII characters")
     return stream_id
-
-
-def _ack(sequence: int) -> pb.WriteMetricsResponse:
-    return pb.WriteMetricsResponse(ack=pb.WriteMetricsResponse.Ack(committed_sequence=sequence))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.registered import TableProbe, probe, scan
 from rund_daemon.segments.table_data import TableData, TableDataWriter
-from rund_daemon.urls import table_of_url
+from rund_daemon.urls import local_path, table_of_url
 
 from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
 
@@ -82,7 +83,7 @@ class InputTables:
         with self._catalog.snapshot() as snapshot:
             if registered is not None:
                 return table_by_name(snapshot, registered)
-            table = table_by_url(snapshot, _normal(url))
+            table = table_by_url(snapshot, _normal(url, field))
         if table is None:
             raise NotFoundError(
                 Reason.TABLE_NOT_FOUND,
@@ -106,19 +107,24 @@ class InputTables:
 
     async def stage(self, schema: pa.Schema) -> StagedTable:
         """Begins to write a table."""
-        folder = self._layout.trash / f"staged-{uid_text(self._new_uid())}"
+        folder = self._layout.unfinished(self._new_uid())
         return await _in_thread(lambda: StagedTable(folder, schema))
 
     async def publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
         """Puts a staged table under its name. Raises ExistsError."""
-        data = await staged.finish()
-        head = segment_head(staged.schema, new.columns, {})
+        # A caller that goes away must not have the files removed of a table that is being committed.
+        return await asyncio.shield(self._publish(staged, new, request))
+
+    async def _publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
         uid, now = self._new_uid(), self._clock()
-        source = self._layout.relative(staged.folder)
         published = False
         try:
+            data = await staged.finish()
+            head = segment_head(staged.schema, new.columns, {})
+            source = self._layout.relative(staged.folder)
             table = await self._once(
-                request,
+                # The same request is one with the same rows too.
+                replace(request, fingerprint=request.fingerprint + data.content_hash),
                 lambda change: insert_written(
                     change, new, data, head, staging=source, uid=uid, now=now, layout=self._layout
                 ),
@@ -135,7 +141,7 @@ class InputTables:
         """Registers a file or folder to be read where it lies. Raises NotFoundError, InvalidError, AccessError."""
         path = self._access.path_of(url, field)
         found = await _in_thread(lambda: probe(path))
-        table = self._record(_normal(url), found, new)
+        table = self._record(_normal(url, field), found, new)
         return await self._once(request, lambda change: insert_registered(change, table))
 
     async def resolve(self, url: str, field: str) -> InputTable:
@@ -152,20 +158,15 @@ class InputTables:
         return await self.register(url, None, RequestKey("", "", b""), field)
 
     async def read(
-        self,
-        table: InputTable,
-        columns: Sequence[str] | None,
-        predicate: pa.compute.Expression | None,
-        start_row: int,
-        row_limit: int | None,
+        self, table: InputTable, columns: Sequence[str], start_row: int, row_limit: int | None
     ) -> AsyncIterator[pa.RecordBatch]:
-        """Gives rows, lazily."""
+        """Gives rows, lazily and without a gap."""
         if table.registered_url:
             path = self._access.path_of(table.registered_url, "name")
         else:
             path = self._layout.input_table(table.project, table.dataset, table.name)
         schema = read_head(table.arrow_schema)
-        rows = scan(path, table.format, schema, columns, predicate, start_row, row_limit)
+        rows = scan(path, table.format, schema, columns, None, start_row, row_limit)
         while (batch := await _in_thread(lambda: _next(rows))) is not None:
             yield batch
 
@@ -209,11 +210,9 @@ class InputTables:
         return await self._catalog.submit(mutation)
 
 
-def _normal(url: str) -> str:
+def _normal(url: str, field: str) -> str:
     """One spelling of a URL: a plain path without a slash at its end. An alias stays as it is."""
-    if url.startswith("file://"):
-        url = url.removeprefix("file://")
-    return url.rstrip("/") or "/"
+    return url.rstrip("/") if url.startswith("<") else str(local_path(url, field))
 
 
 def _table_name(url: str) -> str:

@@ -8,7 +8,7 @@ from rund_daemon.catalog import Change, Snapshot, keys, shelves
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import ExistsError, NotFoundError, Reason
 from rund_daemon.model import ColumnSchema, IfExists, InputTable, Micros, TableFormat, Uid
-from rund_daemon.names import TableName
+from rund_daemon.names import TableName, with_number
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.table_data import TableData
 
@@ -27,7 +27,7 @@ class NewInputTable:
 
 def table_by_name(snapshot: Snapshot, name: TableName) -> InputTable:
     """Gives an input table. Raises NotFoundError."""
-    uid = snapshot.get(shelves.INPUT_TABLE_NAMES, keys.names(*name))
+    uid = snapshot.get(shelves.INPUT_TABLE_NAMES, keys.digest(*name))
     table = snapshot.get(shelves.INPUT_TABLES, uid) if uid else None
     if table is None:
         raise NotFoundError(
@@ -111,7 +111,7 @@ def insert_registered(change: Change, table: InputTable) -> InputTable:
         )
     else:
         name = TableName(table.project, table.dataset, table.name)
-        if change.has(shelves.INPUT_TABLE_NAMES, keys.names(*name)):
+        if change.has(shelves.INPUT_TABLE_NAMES, keys.digest(*name)):
             raise ExistsError(
                 Reason.TABLE_EXISTS,
                 f"table_id: data set {name.dataset!r} has a table {name.table!r}; choose another name",
@@ -126,7 +126,7 @@ def insert_registered(change: Change, table: InputTable) -> InputTable:
 def put_table(change: Change, table: InputTable) -> None:
     """Puts a table's record and name."""
     change.put(shelves.INPUT_TABLES, table.uid, table)
-    name = keys.names(table.project, table.dataset, table.name)
+    name = keys.digest(table.project, table.dataset, table.name)
     change.put(shelves.INPUT_TABLE_NAMES, name, table.uid)
 
 
@@ -139,14 +139,14 @@ def next_table_id(change: Change) -> int:
 
 
 def _existing(change: Change, name: TableName) -> InputTable | None:
-    uid = change.get(shelves.INPUT_TABLE_NAMES, keys.names(*name))
+    uid = change.get(shelves.INPUT_TABLE_NAMES, keys.digest(*name))
     return change.get(shelves.INPUT_TABLES, uid) if uid else None
 
 
 def _revision(change: Change, name: TableName, content: bytes) -> tuple[TableName, InputTable | None]:
     """The first free `{table}_0001`, …, or the revision before it that has the same rows."""
     number = 1
-    while existing := _existing(change, candidate := name._replace(table=f"{name.table}_{number:04d}")):
+    while existing := _existing(change, candidate := name._replace(table=with_number(name.table, number))):
         if existing.content_hash == content:
             return candidate, existing
         number += 1

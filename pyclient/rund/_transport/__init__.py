@@ -3,6 +3,7 @@
 Above it there is plain data: the dataclasses of ``_types``, Arrow, and the errors of ``_errors``.
 """
 
+from . import quiet_forks  # noqa: F401, I001 - comes first: what follows imports gRPC
 from . import daemon_calls, metrics_calls, run_calls, table_calls
 from .channel import CALL_TIMEOUT_S, Transport
 from .convert import metrics_table_from_pb

@@ -37,8 +37,9 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_log(folder: Folder) -> None
 
     def handler(*_: object) -> None:
         calls.append(None)
-        journal.append({"signal": len(calls)})
-        journal.append({"signal": float(len(calls)), "text": "x"})
+        number = len(calls)
+        journal.append({"signal": number})
+        journal.append({"signal": float(number), "text": "x"})
 
     old = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
@@ -56,7 +57,9 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_log(folder: Folder) -> None
     rows = [values for _, values in folder.rows()]
     assert len(calls) > 100
     assert [values["n"] for values in rows if "n" in values] == list(range(count))
-    assert [v["signal"] for v in rows if "signal" in v] == [n for k in range(len(calls)) for n in (k + 1, float(k + 1))]
+    # A handler may interrupt a handler, so their rows have no order.
+    signals = sorted((row["signal"], type(row["signal"]) is float) for row in rows if "signal" in row)
+    assert signals == [(n, is_float) for n in range(1, len(calls) + 1) for is_float in (False, True)]
     assert sum(1 for values in rows if not values.keys() & {"n", "signal"}) == count // 50
 
 
@@ -176,7 +179,7 @@ def test_children_forked_while_another_thread_logs_are_free(folder: Folder) -> N
     thread = threading.Thread(target=log_on)
     thread.start()
     try:
-        for _ in range(60):
+        for _ in range(30):
             assert in_child(lambda: [journal.append({"child": n}) for n in range(5)]) == 0
     finally:
         stop.set()
@@ -189,7 +192,7 @@ def test_children_forked_while_another_thread_logs_are_free(folder: Folder) -> N
             assert [values["n"] for _, values in rows] == list(range(len(logged)))
         else:
             sizes.append(len(rows))
-    assert sizes == [5] * 60
+    assert sizes == [5] * 30
 
 
 def test_a_child_that_does_not_log_makes_no_files(folder: Folder) -> None:
