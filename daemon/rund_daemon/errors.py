@@ -91,6 +91,16 @@ class RundError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
+    def with_facts(self, **facts: Any) -> RundError:
+        """The same error with further facts for one caller: it may be the answer to many. What is there stays."""
+        return RundError(
+            self.reason,
+            self.message,
+            field=self.field,
+            retry_after_seconds=self.retry_after_seconds,
+            **{**facts, **self.metadata},
+        )
+
 
 class InvalidError(RundError):
     """The request can't be carried out by anyone: a field is to blame."""

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .config import Config, ConfigError
@@ -23,6 +23,10 @@ class Listener:
     target: str
     socket: Path | None
     secure: bool
+
+    def bound_to(self, port: int) -> Listener:
+        """The same with the port that was bound: port 0 asks for any that is free."""
+        return self if self.socket else replace(self, target=f"{self.target.rpartition(':')[0]}:{port}")
 
 
 def listeners_of(config: Config, environment: Mapping[str, str]) -> tuple[Listener, ...]:

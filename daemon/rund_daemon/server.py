@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,12 +42,14 @@ from rund_pb.v1 import (
 
 from .access import FileAccess
 from .authorization import Authorizer, TokenFile
+from .background import keep_running
 from .catalog import Catalog
 from .catalog.requests import forget_requests
 from .config import Config, ConfigError
 from .errors import DrainingError
 from .feed import Feed
 from .identity import new_uid, now
+from .ingest.adoption import JournalWatch
 from .ingest.recovery import recover, remove_unfinished
 from .ingest.sealing import Sealer
 from .ingest.sink import SegmentSink
@@ -68,6 +70,7 @@ from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
 from .runs.tables_by_url import TablesByUrl
 from .segments.layout import Layout, settle_move
+from .segments.space import SpaceFloor
 from .services.interceptor import CallInterceptor
 from .services.metrics_service import MetricsServicer
 from .services.operation_service import OperationServicer
@@ -82,7 +85,6 @@ logger = logging.getLogger(__name__)
 
 READY_SERVICE = "rund.v1"
 _HOUSEKEEPING_SECONDS = 30.0
-_RETRY_SECONDS = 5.0
 _SERVICES = (
     run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
     metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"],
@@ -123,8 +125,9 @@ class Daemon:
         await self.health.set(READY_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
         self.sealer.request_ended()
-        work = (self.sealer.run, self.snapshots.run, self.liveness.run, self._keep_house)
-        self.tasks = [asyncio.create_task(_keep_running(run)) for run in work]
+        journals = JournalWatch(self.config.root, self.addresses[0])
+        work = (self.sealer.run, self.snapshots.run, self.liveness.run, journals.run, self._keep_house)
+        self.tasks = [asyncio.create_task(keep_running(run)) for run in work]
         publish_address(self.config.root, self._address())
         logger.info("ready", extra={"addresses": [listener.target for listener in self.listeners]})
 
@@ -158,29 +161,21 @@ class Daemon:
             while await self.catalog.submit(lambda change: forget_requests(change, now(), 1_000)):
                 pass
 
+    @property
+    def addresses(self) -> list[str]:
+        """What clients connect to."""
+        return [_client_address(listener) for listener in self.listeners]
+
     def _address(self) -> dict[str, object]:
-        names = [_client_address(listener) for listener in self.listeners]
         return {
-            "address": names[0],
-            "addresses": names,
+            "address": self.addresses[0],
+            "addresses": self.addresses,
             "pid": os.getpid(),
             "start_ticks": start_ticks(os.getpid()),
             "instance_id": self.instance_id,
             "version": version(),
             "root": str(self.config.root),
         }
-
-
-async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
-    """Does background work until it is cancelled or the daemon drains. A full disk, or a fault, only delays it."""
-    while True:
-        try:
-            await work()
-        except DrainingError:
-            return
-        except Exception:
-            logger.exception("background_work_failed", extra={"work": work.__qualname__})
-            await asyncio.sleep(_RETRY_SECONDS)
 
 
 def version() -> str:
@@ -211,7 +206,8 @@ async def build(config: Config) -> Daemon:
         for table in ripe:
             sealer.request(table)
 
-    sink = SegmentSink(layout, config.min_free_bytes, now, published)
+    floor = SpaceFloor(config.root, config.min_free_bytes)
+    sink = SegmentSink(layout, floor, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move)
     recovery = recover(catalog, layout)
     logger.info(
@@ -229,9 +225,9 @@ async def build(config: Config) -> Daemon:
     catalog.start(loop)
     access = _access(config, listeners)
     runs = Runs(catalog, layout, limits, feed, now, new_uid)
-    tables = InputTables(catalog, layout, access, now, new_uid)
+    tables = InputTables(catalog, layout, access, floor, now, new_uid)
     ingest = Ingest(catalog, limits)
-    sealer = Sealer(catalog, layout, sink)
+    sealer = Sealer(catalog, layout, sink, floor)
     operations = Operations(catalog, feed, now, new_uid)
     await operations.fail_interrupted()
     sessions = WriteSessions(runs, ingest, sealer, limits)
@@ -244,7 +240,7 @@ async def build(config: Config) -> Daemon:
             runs=runs,
             lists=RunLists(catalog, limits.max_page_size),
             watch=RunWatch(catalog, feed),
-            copies=RunCopies(catalog, layout, feed, now, new_uid),
+            copies=RunCopies(catalog, layout, floor, feed, now, new_uid),
             operations=operations,
             tables=tables,
             metrics_by_url=TablesByUrl(catalog, layout, access),
@@ -280,7 +276,7 @@ async def build(config: Config) -> Daemon:
         (*(service.full_name for service in _SERVICES), reflection.SERVICE_NAME, "grpc.health.v1.Health"),
         server,
     )
-    _bind(server, listeners, config)
+    listeners = _bind(server, listeners, config)
     return Daemon(
         config,
         layout,
@@ -312,21 +308,24 @@ def _server_options(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: aio.Server, listeners: Iterable[Listener], config: Config) -> None:
+def _bind(server: aio.Server, listeners: Iterable[Listener], config: Config) -> tuple[Listener, ...]:
+    bound = []
     for listener in listeners:
         try:
             if listener.socket is not None:
                 prepare_socket(listener.socket)
             if listener.secure:
-                server.add_secure_port(listener.target, _credentials(config))
+                port = server.add_secure_port(listener.target, _credentials(config))
             else:
-                server.add_insecure_port(listener.target)
+                port = server.add_insecure_port(listener.target)
+            bound.append(listener.bound_to(port))
             if listener.socket is not None:
                 listener.socket.chmod(0o600)
         except (RuntimeError, OSError) as error:
             raise CannotListenError(
                 f"can't listen on {listener.target}: {error}; is the address in use? name another with --listen"
             ) from error
+    return tuple(bound)
 
 
 def _credentials(config: Config) -> grpc.ServerCredentials:

@@ -33,9 +33,18 @@ def schema_from(name: str, given: Any) -> ColumnSchema:
             schema = ColumnSchema(**{**given, "role": ColumnRole(given.get("role", "").lower())})
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidFieldError(f"the column schema of {name!r} is not one: {error}") from None
+    schema = _with_integer_keys(schema, name)
     if schema.name not in ("", name):
         raise InvalidFieldError(f"the column schema of {name!r} bears the name {schema.name!r}; leave it out")
     return replace(schema, name=name)
+
+
+def _with_integer_keys(schema: ColumnSchema, name: str) -> ColumnSchema:
+    try:
+        value_map = {int(key): str(value) for key, value in schema.value_map.items()}
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidFieldError(f"the value_map of {name!r} does not map integers to names") from None
+    return replace(schema, value_map=value_map)
 
 
 def kept_schema(metrics: Any, name: str) -> ColumnSchema | None:

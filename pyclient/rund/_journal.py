@@ -26,7 +26,7 @@ from zlib import crc32
 
 from ._errors import InvalidColumnError, InvalidValueError, ResourceError, WrongStateError
 from ._identity import new_writer_id, this_writer
-from ._journal_files import DataFile, HeadFile, data_path
+from ._journal_files import DataFile, HeadFile, data_path, head_path
 from ._journal_format import DATA_HEAD_BYTES, FLAG_SENDER, Identity
 from ._journal_limits import JournalFullError, JournalLimits
 from ._journal_records import WORD, Kind
@@ -327,6 +327,10 @@ class Journal:
             self._freed += self.files.popleft().size
 
     def _make_head(self) -> HeadFile:
+        if head_path(self._directory, self.owner.writer_id).exists():
+            # An earlier journal of this process that could not be emptied. Its files must not be touched.
+            again = self.owner.writer_id
+            self.owner = replace(self.owner, writer_id=new_writer_id(), parent_writer_id=again)
         owner, this = self.owner, this_writer(self.owner.writer_id)
         identity = Identity(
             writer_id=owner.writer_id,

@@ -223,6 +223,7 @@ class JournalReader:
             if not (complete and records.ended):
                 break
         if rows.count == 0:
+            self._cut_end = until or self._cut_end
             return None
         rows.end = self._cut_end = self.position
         return rows

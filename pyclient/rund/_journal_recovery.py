@@ -86,12 +86,21 @@ def read_left_journal(path: Path) -> LeftJournal:
         OSError: The head can't be read.
         JournalFormatError: The head is none, of another version, or damaged.
     """
-    head = path.read_bytes()
+    return parse_left_journal(path.read_bytes(), path.parent)
+
+
+def parse_left_journal(head: bytes, directory: Path) -> LeftJournal:
+    """Reads a journal by the bytes of its head, for whoever has it open already: see the trap of its locks.
+
+    Raises:
+        OSError: A data file can't be read.
+        JournalFormatError: The head is none, of another version, or damaged.
+    """
     identity = unpack_head(head)
     closed, dropped = struct.unpack_from("<QQ", head, WRITER_OFFSET)
     cursor = _read_cursor(head)
     problems: list[Problem] = []
-    files = list(_read_files(path.parent, identity.writer_id, problems))
+    files = list(_read_files(directory, identity.writer_id, problems))
     return LeftJournal(identity, cursor, _read_cuts(head, cursor), closed != 0, dropped, files, problems)
 
 

@@ -56,27 +56,35 @@ class DaemonFile:
 
 
 class _Connections:
-    """The daemons that this process talks to, by address and token. The only state here: channels are costly."""
+    """The daemons that this process talks to, one channel to each address. The only state here: channels are costly."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._daemons: dict[tuple[str, str], Daemon] = {}
+        self._daemons: list[Daemon] = []
 
     def find(self, address: str) -> Daemon | None:
         with self._lock:
-            daemon = self._daemons.get((address, _token()))
-            return None if daemon is None or daemon.transport.closed else daemon
+            return self._find(address, _token())
 
     def keep(self, daemon: Daemon) -> Daemon:
         """Gives the daemon to use: an older connection to the address is kept, with what was heard last."""
-        key = daemon.transport.address, _token()
+        transport = daemon.transport
         with self._lock:
-            older = self._daemons.get(key)
-            if older is not None and not older.transport.closed:
-                daemon.transport.close()
+            older = self._find(transport.address, transport.token)
+            if older is not None:
+                transport.close()
                 daemon = Daemon(older.transport, daemon.info)
-            self._daemons[key] = daemon
+            self._daemons = [known for known in self._daemons if known is not older and not known.transport.closed]
+            self._daemons.append(daemon)
         return daemon
+
+    def _find(self, address: str, token: str) -> Daemon | None:
+        for daemon in self._daemons:
+            transport = daemon.transport
+            # By where it is now: a transport follows its daemon to another address.
+            if (transport.address, transport.token) == (address, token) and not transport.closed:
+                return daemon
+        return None
 
 
 _connections = _Connections()

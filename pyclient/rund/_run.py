@@ -288,6 +288,7 @@ class Run:
         """Appends a value to the outputs; ``epoch`` or ``iteration`` in it is the x of its chart."""
         run_calls.add_output_value(self.daemon.transport, self.resource_name, output_value)
 
+    # Functions of modules of their own, so that this one stays one room.
     add_metrics = _run_metrics.add_metrics
     add_metrics_data = _run_metrics.add_metrics_data
     metrics_writer = _run_metrics.metrics_writer

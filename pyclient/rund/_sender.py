@@ -25,8 +25,7 @@ from ._journal_files import journal_directory
 from ._journal_format import CUT_SLOTS, NO_CUT, Cut
 from ._journal_limits import JournalLimits, limits_from_environment
 from ._journal_reader import MAX_BATCH_BYTES, JournalReader, Rows
-from ._transport.write_call import StreamTransport
-from ._transport.write_stream import WriteStream
+from ._transport import Transport, WriteStream, run_calls
 
 LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
@@ -55,7 +54,7 @@ class HistoryLog:
 
     def __init__(
         self,
-        transport: StreamTransport | None,
+        transport: Transport | None,
         root: Path,
         run_name: str,
         writer_id: str,
@@ -81,7 +80,7 @@ class HistoryLog:
             limits or limits_from_environment(os.environ),
             lambda: wakes.put(None),
         )
-        self._sender = None if transport is None else _Sender(self._journal, transport, wakes)
+        self._sender = None if transport is None else _Sender(self._journal, transport, wakes, writer_id)
 
     @property
     def dropped_rows(self) -> int:
@@ -140,11 +139,14 @@ class _Sender:
         error: Why it has given up, or None.
     """
 
-    def __init__(self, journal: Journal, transport: StreamTransport, wakes: SimpleQueue[None]) -> None:
+    def __init__(
+        self, journal: Journal, transport: Transport, wakes: SimpleQueue[None], writer_id: str
+    ) -> None:
         self.error: RundError | None = None
         self._journal = journal
         self._transport = transport
         self._wakes = wakes
+        self._writer_id = writer_id
         self._stream: WriteStream | None = None
         self._reader = JournalReader(journal.files)
         self._batches = HistoryBatches(journal.owner.rank)
@@ -237,17 +239,29 @@ class _Sender:
         if self._pending() == 0:
             return False
         if self._stream is None:
-            owner = self._journal.owner
-            table = f"{owner.run}/metrics/history"
-            self._stream = WriteStream(
-                self._transport, table, stream_id=owner.stream_id, create_missing=True, patience_s=None
-            )
+            self._stream = self._open_stream()
         limits = self._stream.open()
         if limits is None:
             return False
         if min(limits.batch_bytes, limits.inflight_bytes // 2) < _LEAST_BATCH_LIMIT:
             raise OverLimitError(f"the daemon takes batches of {limits.batch_bytes} bytes only")
         return len(self._outstanding) < CUT_SLOTS - 1 and self._stream.has_room(MAX_BATCH_BYTES)
+
+    def _open_stream(self) -> WriteStream:
+        owner = self._journal.owner
+        return WriteStream(
+            self._transport,
+            _table_name(owner.run),
+            stream_id=owner.stream_id,
+            create_missing=True,
+            writer_id=self._writer_id,
+            find_table=self._find_table if owner.run_uid else None,
+            patience_s=None,
+        )
+
+    def _find_table(self) -> str:
+        run = run_calls.get_run(self._transport, uid=self._journal.owner.run_uid)
+        return _table_name(run.resource_name)
 
     def _pending(self) -> int:
         return self._journal.position() - self._reader.position
@@ -289,3 +303,7 @@ class _Sender:
         with self._moved:
             self.error = error
             self._moved.notify_all()
+
+
+def _table_name(run: str) -> str:
+    return f"{run}/metrics/history"

@@ -62,7 +62,6 @@ def test_a_token_to_read_does_not_write(doors: Doors, monkeypatch: pytest.Monkey
     assert caught.value.reason == "PERMISSION_DENIED"
 
 
-@pytest.mark.xfail(reason="the daemon refuses GetServerInfo to a token that is bound to a project", strict=True)
 def test_a_token_of_a_project_is_no_good_in_another(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUND_TOKEN", doors.token(Scope.WRITE, "mine"))
     with rund.init("mine", address=doors.tcp) as run:

@@ -304,6 +304,8 @@ def test_nested_lists_become_vectors_when_their_role_says_so() -> None:
         ([1], {"rolle": "xy"}, InvalidFieldError, "column schema of 'c'"),
         ([1], 5, InvalidFieldError, "column schema of 'c'"),
         ([1], ColumnSchema(name="d"), InvalidFieldError, "bears the name 'd'"),
+        ([1], {"value_map": {"x": "cat"}}, InvalidFieldError, "value_map of 'c'"),
+        ([1], {"value_map": ["cat"]}, InvalidFieldError, "value_map of 'c'"),
     ],
 )
 def test_schemas_that_do_not_fit(values: Any, schema: Any, error: type[Exception], fault: str) -> None:

@@ -35,10 +35,16 @@ def open_environment(folder: Path, map_size: int) -> tuple[lmdb.Environment, Dat
         map_size: bytes of address space; a bound on the catalog's size.
 
     Raises:
-        StateError: the catalog was written by a newer version.
-        lmdb.Error: it can't be opened.
+        StateError: it can't be opened, or was written by a newer version.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return _open(folder, map_size)
+    except lmdb.Error as error:
+        raise StateError(Reason.WRONG_STATE, f"{folder}: {error}; is it a catalog of rund, and whole?") from error
+
+
+def _open(folder: Path, map_size: int) -> tuple[lmdb.Environment, Databases]:
     environment = lmdb.Environment(
         str(folder),
         map_size=map_size,

@@ -37,7 +37,7 @@ class Append:
         sequence: its place in the stream.
         request: makes the retry of a single request recognisable.
         chunks: its rows; none for a batch without rows.
-        unified_schema: schema message of all the table's rows, this batch included.
+        head: schema message of its rows, as of a segment; a batch without rows has columns too.
         answer: called on the event loop with None once the batch is durable, or with the error.
     """
 
@@ -47,7 +47,7 @@ class Append:
     stream_id: str
     sequence: int
     chunks: tuple[Chunk, ...]
-    unified_schema: bytes
+    head: bytes
     answer: Callable[[BaseException | None], None]
     request: RequestKey | None = None
     error: BaseException | None = field(default=None)

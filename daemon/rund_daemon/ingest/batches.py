@@ -77,7 +77,7 @@ def read_schema(data: bytes, limits: Limits, field: str) -> pa.Schema:
         raise
     except Exception as error:  # pyarrow raises at least seven kinds on hostile bytes
         raise _invalid_arrow(field, error) from error
-    _check_columns(schema, limits, field)
+    check_columns(schema, limits, field)
     return schema
 
 
@@ -116,7 +116,7 @@ def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, lis
     """Decodes and validates an Arrow IPC stream: its schema, its batches and where they lie."""
     schema = read_schema(data, limits, field)
     view = memoryview(data)
-    messages = [message for message in read_messages(view, field) if message.kind != SCHEMA]
+    messages = list(read_messages(view, field))[1:]
     if any(message.kind != RECORD_BATCH for message in messages):
         raise InvalidError(field, "has messages other than a schema and record batches", reason=Reason.INVALID_ARROW)
     return schema, [_decode(view, message, schema, limits, field) for message in messages], messages
@@ -172,10 +172,13 @@ def _decode(data: memoryview, message: Message, schema: pa.Schema, limits: Limit
         batch.validate(full=True)
     except Exception as error:  # as above
         raise _invalid_arrow(field, error) from error
+    for column in batch.columns:
+        _check_nested_length(column, limits, field)
     return batch
 
 
-def _check_columns(schema: pa.Schema, limits: Limits, field: str) -> None:
+def check_columns(schema: pa.Schema, limits: Limits, field: str) -> None:
+    """Checks the columns that somebody wants to write. Raises InvalidError and ExhaustedError."""
     try:
         check_schema(schema, limits.max_columns)
     except InvalidError as error:
@@ -222,18 +225,36 @@ def _recoded(batch: pa.RecordBatch, stored: pa.Schema, foreign: ForeignRows | No
 
 def _check_size(message: Message, limits: Limits, field: str) -> None:
     size = message.end - message.begin
-    for what, value, limit in (
-        ("bytes", size, limits.max_batch_bytes),
-        ("rows", message.rows, limits.max_batch_rows),
-    ):
-        if value > limit:
-            raise ExhaustedError(
-                Reason.OVER_LIMIT,
-                f"{field}: the batch has {value} {what} and the limit is {limit}; split it by rows",
-                field=field,
-                limit=f"max_batch_{what}={limit}",
-                value=value,
-            )
+    check_limit("bytes", size, limits.max_batch_bytes, field)
+    check_limit("rows", message.rows, limits.max_batch_rows, field)
+
+
+def _check_nested_length(array: Any, limits: Limits, field: str) -> None:
+    """Bounds lists of nulls: as many values as one likes in no bytes, until somebody has to look at them."""
+    if not pa.types.is_nested(array.type):
+        return
+    if pa.types.is_struct(array.type):
+        children = [array.field(index) for index in range(array.type.num_fields)]
+    elif pa.types.is_map(array.type):
+        children = [array.keys, array.items]
+    else:
+        children = [array.values]
+    for child in children:
+        if len(child) > 8 * child.nbytes:
+            check_limit("rows", len(child), limits.max_batch_rows, field)
+        _check_nested_length(child, limits, field)
+
+
+def check_limit(what: str, value: int, limit: int, field: str) -> None:
+    """Checks the rows or bytes of a batch. Raises ExhaustedError."""
+    if value > limit:
+        raise ExhaustedError(
+            Reason.OVER_LIMIT,
+            f"{field}: the batch has {value} {what} and the limit is {limit}; split it by rows",
+            field=field,
+            limit=f"max_batch_{what}={limit}",
+            value=value,
+        )
 
 
 def _invalid_arrow(field: str, error: Exception) -> InvalidError:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import Micros, Value, Values
 
 HISTORY_KEYS = ("step", "time", "rank")
+# A fixed-size list of Arrow counts in 32 bits.
+_MAX_WIDTH = 2**31 - 1
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -24,6 +27,11 @@ class PlainColumn:
     values: Sequence[Value]
     width: int
     null_rows: Sequence[int]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return len(self.values) // max(self.width, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +50,15 @@ def batch_of_columns(columns: Sequence[PlainColumn], field: str) -> pa.RecordBat
     Raises:
         InvalidError: COLUMN_LENGTH_MISMATCH; INVALID_COLUMN if a null row or a width does not fit.
     """
-    arrays = [_array(column, field) for column in columns]
-    lengths = {column.name: len(array) for column, array in zip(columns, arrays, strict=True)}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name!r} has {length}" for name, length in list(lengths.items())[:8])
+    if len({column.rows for column in columns}) > 1:
+        found = ", ".join(f"{column.name[:60]!r} has {column.rows}" for column in columns[:8])
         raise InvalidError(
             field,
             f"the columns differ in length: {found}; send one value a row in each",
             reason=Reason.COLUMN_LENGTH_MISMATCH,
         )
-    schema = pa.schema([(column.name, array.type) for column, array in zip(columns, arrays, strict=True)])
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    arrays = [_array(column, field) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
 def batch_of_history(rows: Sequence[HistoryRow], field: str) -> pa.RecordBatch:
@@ -73,33 +79,34 @@ def batch_of_history(rows: Sequence[HistoryRow], field: str) -> pa.RecordBatch:
 
 
 def _array(column: PlainColumn, field: str) -> pa.Array[Any]:
+    nulls = _nulls(column, field)
     if not column.width:
-        return pa.array(_masked(column.values, column.null_rows, column.name, field), column.type)
-    if len(column.values) % column.width:
+        return pa.array(list(column.values), column.type, mask=nulls)
+    if len(column.values) % column.width or column.width > _MAX_WIDTH:
         raise InvalidError(
             field,
-            f"column {column.name!r} has {len(column.values)} floats, which is no multiple of its width {column.width}",
+            f"column {column.name[:60]!r} has {len(column.values)} floats and the width {column.width}; "
+            "send as many floats as the width for each row",
             reason=Reason.INVALID_COLUMN,
         )
-    rows: list[Value] = [
-        list(column.values[begin : begin + column.width]) for begin in range(0, len(column.values), column.width)
-    ]
-    return pa.array(_masked(rows, column.null_rows, column.name, field), pa.list_(pa.float32(), column.width))
+    kind, floats = pa.list_(pa.float32(), column.width), pa.array(list(column.values), pa.float32())
+    mask = None if nulls is None else pa.array(nulls)
+    return pa.FixedSizeListArray.from_arrays(floats, type=kind, mask=mask)  # type: ignore[call-overload,no-any-return]  # newer than the stubs
 
 
-def _masked(values: Sequence[Value], null_rows: Sequence[int], name: str, field: str) -> Sequence[Value]:
-    if not null_rows:
-        return values
-    if max(null_rows) >= len(values):
+def _nulls(column: PlainColumn, field: str) -> Any:
+    """Which rows are null, as numpy has it; None if none is."""
+    if not column.null_rows:
+        return None
+    if max(column.null_rows) >= column.rows:
         raise InvalidError(
             field,
-            f"column {name!r} has {len(values)} rows and null_rows names row {max(null_rows)}",
+            f"column {column.name[:60]!r} has {column.rows} rows and null_rows names row {max(column.null_rows)}",
             reason=Reason.INVALID_COLUMN,
         )
-    masked = list(values)
-    for row in null_rows:
-        masked[row] = None
-    return masked
+    mask = np.zeros(column.rows, dtype=bool)
+    mask[list(column.null_rows)] = True
+    return mask
 
 
 # The most specific type that holds all scalars of a key, by the set of their Python types.

@@ -27,6 +27,7 @@ from rund_daemon.segments.layout import Layout, make_durable_folder
 from rund_daemon.segments.reader import SegmentReader
 from rund_daemon.segments.schemas import unify
 from rund_daemon.segments.seal import SealedFile, write_sealed
+from rund_daemon.segments.space import SpaceFloor
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,12 @@ class _Job:
 class Sealer:
     """Seals what it is told to, one table at a time."""
 
-    def __init__(self, catalog: Catalog, layout: Layout, sink: SegmentSink) -> None:
+    def __init__(self, catalog: Catalog, layout: Layout, sink: SegmentSink, floor: SpaceFloor) -> None:
         self._catalog = catalog
         self._layout = layout
         self._sink = sink
+        self._floor = floor
+        self._writing: asyncio.Future[tuple[bytes, SealedFile]] | None = None
         self._pending: dict[Uid, None] = {}
         self._wake = asyncio.Event()
 
@@ -97,9 +100,12 @@ class Sealer:
             del self._pending[uid]
             try:
                 await self._seal(uid)
-            except (OSError, RundError):
+            except Exception as error:
                 # The closed segments stay, are read as before, and are tried again at the next start.
-                logger.exception("seal_failed", extra={"table": uid.hex()})
+                refused = isinstance(error, RundError)
+                logger.warning(
+                    "seal_failed", exc_info=not refused, extra={"table": uid.hex(), "error": str(error)[:500]}
+                )
 
     async def _seal(self, uid: Uid) -> None:
         await self._catalog.submit(lambda change: self._close_segments(change, uid))
@@ -115,7 +121,12 @@ class Sealer:
                     raise
 
     async def _replace(self, job: _Job) -> bool:
-        head, sealed = await asyncio.get_running_loop().run_in_executor(None, _write, job)
+        # A thread can't be cancelled: one that was left to itself has the same file in its hands.
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        self._floor.check(sum(segment.length for segment in job.segments))
+        self._writing = asyncio.get_running_loop().run_in_executor(None, _write, job)
+        head, sealed = await asyncio.shield(self._writing)
         return await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
 
     def _close_segments(self, change: Change, uid: Uid) -> None:

@@ -6,15 +6,14 @@ Runs on the writer's thread. A fault of one table's files rejects that table's b
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 
 from rund_daemon.catalog import Change
-from rund_daemon.errors import ExhaustedError, Reason, RundError
+from rund_daemon.errors import ExhaustedError, RundError
 from rund_daemon.model import Micros, Revision, Uid
 from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.space import SpaceFloor, is_full, no_space
 
 from .appends import Append
 from .table_files import TableFiles
@@ -31,7 +30,7 @@ class SegmentSink:
     def __init__(
         self,
         layout: Layout,
-        min_free_bytes: int,
+        floor: SpaceFloor,
         clock: Callable[[], Micros],
         published: Callable[[Iterable[Uid], Iterable[Uid]], None],
     ) -> None:
@@ -39,12 +38,12 @@ class SegmentSink:
 
         Args:
             layout: the root.
-            min_free_bytes: floor of free space below which rows are refused, so that deleting stays possible.
+            floor: of free space, below which rows are refused.
             clock: gives the time of a commit.
             published: called on the event loop with the tables that have new rows, and those worth sealing.
         """
         self._layout = layout
-        self._min_free_bytes = min_free_bytes
+        self._floor = floor
         self._clock = clock
         self._published = published
         self._tables: dict[Uid, TableFiles] = {}
@@ -87,8 +86,9 @@ class SegmentSink:
 
     def abandoned(self, appends: Sequence[Append], error: BaseException) -> None:
         """Answers a group whose transaction failed; its bytes are cut off when the tables are loaded again."""
-        for uid in self._staged:
-            self.release(uid)
+        # All of them: they were loaded from what was not committed, and its revision will be another change's.
+        self.close()
+        self._revision = Revision(-1)
         self._staged.clear()
         for append in appends:
             append.error = append.error or error
@@ -100,13 +100,13 @@ class SegmentSink:
             self.release(uid)
 
     def _has_space(self, appends: Sequence[Append]) -> bool:
-        state = os.statvfs(self._layout.root)
-        free = state.f_bavail * state.f_frsize
-        if free - sum(append.size for append in appends) >= self._min_free_bytes:
-            return True
-        for append in appends:
-            append.error = no_space(free, self._min_free_bytes)
-        return False
+        try:
+            self._floor.check(sum(append.size for append in appends))
+        except ExhaustedError as error:
+            for append in appends:
+                append.error = error
+            return False
+        return True
 
     def _plan(self, txn: Change, append: Append, so_far: Sequence[Append]) -> None:
         try:
@@ -145,9 +145,7 @@ class SegmentSink:
         logger.error("append_failed", extra={"table": uid.hex(), "error": str(error)})
         self.release(uid)
         self._staged.discard(uid)
-        answer: BaseException = error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            answer = no_space(0, self._min_free_bytes)
+        answer: BaseException = no_space(0, self._floor.min_free_bytes) if is_full(error) else error
         for append in appends:
             if append.table == uid:
                 append.error = append.error or answer
@@ -165,15 +163,3 @@ class SegmentSink:
     def _close_idle(self) -> None:
         while len(self._tables) > MAX_OPEN_TABLES:
             self.release(next(iter(self._tables)))
-
-
-def no_space(free: int, floor: int) -> ExhaustedError:
-    """The answer to a batch for which there is no room."""
-    return ExhaustedError(
-        Reason.NO_SPACE,
-        f"the file system has {free} bytes free and rund keeps {floor} for deleting; "
-        "delete runs or give it more room, and the batch can be sent again",
-        retry_after_seconds=2.0,
-        free_bytes=free,
-        min_free_bytes=floor,
-    )

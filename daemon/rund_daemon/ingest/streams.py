@@ -14,16 +14,19 @@ from typing import TypeVar
 import pyarrow as pa
 
 from rund_daemon.catalog import Catalog, keys, shelves
+from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.errors import ConflictError, InvalidError, Reason
 from rund_daemon.limits import MIB, Limits
 from rund_daemon.model import MetricsTable, RequestKey, Uid
 from rund_daemon.segments.heads import read_head, segment_head
-from rund_daemon.segments.schemas import unify
+from rund_daemon.segments.schemas import check_column_count, unify
 
 from .appends import Append, Chunk
 from .batches import (
     ForeignRows,
     WireSchema,
+    check_columns,
+    check_limit,
     check_rows,
     make_chunk,
     read_batch,
@@ -32,11 +35,14 @@ from .batches import (
     stored_schema,
 )
 from .budget import ByteBudget
+from .plain_columns import PlainColumn, batch_of_columns
 
 T = TypeVar("T")
 
 # Checking more than this much on the event loop would be felt by other streams.
 _INLINE_BYTES = 2 * MIB
+# What a plain value costs to look at, in bytes of Arrow data that cost the same.
+_PLAIN_VALUE_BYTES = 64
 
 
 @dataclass(slots=True)
@@ -44,8 +50,6 @@ class _Table:
     """What all streams of one table share while any of them is open or has a batch on its way."""
 
     record: MetricsTable
-    unified: pa.Schema
-    unified_head: bytes
     foreign: ForeignRows | None
     users: int = 0
     schemas: dict[pa.Schema, WireSchema] = field(default_factory=dict)
@@ -98,14 +102,24 @@ class Ingest:
         if self._streams.get(key) is stream:
             del self._streams[key]
 
+    def check_fits(self, record: MetricsTable, schema: pa.Schema) -> None:
+        """Refuses at once what the table can't hold. The writer, which knows what comes before it, has the last word.
+
+        Raises:
+            InvalidError: INVALID_COLUMN: a column is of another kind.
+            ExhaustedError: OVER_LIMIT: the table has too many columns with these.
+        """
+        with self._catalog.snapshot() as snapshot:
+            table = table_by_uid(snapshot, record.uid) or record
+        check_column_count(len(unify(read_head(table.arrow_schema), schema)), self.limits.max_columns)
+
     def _enter(self, record: MetricsTable) -> _Table:
         table = self._tables.get(record.uid)
         if table is None:
             foreign = None
             if record.foreign_table_url:
                 foreign = ForeignRows(record.input_table_id, record.foreign_row_count)
-            unified = read_head(record.arrow_schema)
-            table = _Table(record, unified, record.arrow_schema, foreign)
+            table = _Table(record, foreign)
             self._tables[record.uid] = table
         table.users += 1
         return table
@@ -149,12 +163,12 @@ class WriteStream:
             check_rows(batch, self.table.foreign, name)
             return tuple(make_chunk(batch, data, schema, self.table.foreign))
 
-        await self._send(sequence, await _off_loop(len(data), check))
+        await self._send(sequence, schema, await off_loop(len(data), check))
 
     async def write_stream(self, sequence: int, data: bytes) -> None:
         """Takes the batches of one Arrow IPC stream as one batch of this stream."""
         name = "batch.arrow_stream"
-        schema, batches, messages = await _off_loop(len(data), lambda: read_stream(data, self._limits, name))
+        schema, batches, messages = await off_loop(len(data), lambda: read_stream(data, self._limits, name))
         wire = self._wire_schema(schema)
         view = memoryview(data)
 
@@ -166,14 +180,25 @@ class WriteStream:
                 chunks.extend(make_chunk(batch, part, wire, self.table.foreign))
             return tuple(chunks)
 
-        await self._send(sequence, await _off_loop(len(data), check))
+        await self._send(sequence, wire, await off_loop(len(data), check))
 
-    async def write_rows(self, sequence: int, batch: pa.RecordBatch, request: RequestKey | None = None) -> None:
+    async def write_columns(self, sequence: int, columns: Sequence[PlainColumn]) -> None:
+        """Takes plain columns."""
+        name = "batch.columns"
+        check_limit("rows", max((column.rows for column in columns), default=0), self._limits.max_batch_rows, name)
+        size = sum(len(column.values) for column in columns) * _PLAIN_VALUE_BYTES
+        batch = await off_loop(size, lambda: batch_of_columns(columns, name))
+        await self.write_rows(sequence, batch, name)
+
+    async def write_rows(
+        self, sequence: int, batch: pa.RecordBatch, name: str, request: RequestKey | None = None
+    ) -> None:
         """Takes rows that the daemon has made into a batch itself."""
+        check_columns(batch.schema, self._limits, name)
         wire = self._wire_schema(batch.schema)
-        check_rows(batch, self.table.foreign, "batch.columns")
+        check_rows(batch, self.table.foreign, name)
         chunks = tuple(make_chunk(batch, memoryview(batch.serialize()), wire, self.table.foreign))
-        await self._send(sequence, chunks, request)
+        await self._send(sequence, wire, chunks, request)
 
     async def progress(self) -> int:
         """Waits until more is committed or all is, and gives the last committed sequence.
@@ -218,17 +243,16 @@ class WriteStream:
         if known is None:
             record = table.record
             stored = stored_schema(schema, table.foreign, record.name)
+            self._ingest.check_fits(record, stored)
             tables = {record.input_table_id: record.foreign_table_url} if table.foreign else {}
-            unified = unify(table.unified, stored)
-            if unified != table.unified:
-                table.unified = unified
-                table.unified_head = segment_head(unified, record.columns, tables)
             head = segment_head(stored, record.columns, tables)
             known = WireSchema(schema, stored, head)
             table.schemas[schema] = known
         return known
 
-    async def _send(self, sequence: int, chunks: Sequence[Chunk], request: RequestKey | None = None) -> None:
+    async def _send(
+        self, sequence: int, schema: WireSchema, chunks: Sequence[Chunk], request: RequestKey | None = None
+    ) -> None:
         if self._error is not None:
             raise self._error
         size = sum(len(chunk.data) for chunk in chunks)
@@ -256,14 +280,14 @@ class WriteStream:
             self.stream_id,
             sequence,
             tuple(chunks),
-            table.unified_head,
+            schema.head,
             answer,
             request,
         )
         self._ingest.enqueue(append, table)
 
 
-async def _off_loop(size: int, check: Callable[[], T]) -> T:
+async def off_loop(size: int, check: Callable[[], T]) -> T:
     """Runs a check here if it is short, else on a thread, so that no other stream feels it."""
     if size <= _INLINE_BYTES:
         return check()

@@ -6,6 +6,7 @@ whenever it may no longer be so, and loaded again when the next batch comes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +24,14 @@ from rund_daemon.model import (
     TableMark,
     Uid,
 )
+from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import OpenSegment
+from rund_daemon.segments.schemas import unify
 
 from .appends import Append, Chunk
+
+logger = logging.getLogger(__name__)
 
 # Writers with different columns write side by side, each schema into a segment of its own. Beyond this many the
 # oldest is closed: its schema begins a new segment when it comes again.
@@ -56,12 +61,15 @@ class TableFiles:
         self._folder = folder
         self._open: dict[bytes, _Open] = {}
         self._sequences: dict[str, int] = {}
+        # Schemas that the table's schema is known to hold.
+        self._heads: set[bytes] = set()
         self._batches = 0
         self._begin()
 
     def _begin(self) -> None:
         self._planned_mark = self._mark
         self._planned_schema = self._table.arrow_schema
+        self._planned_heads: set[bytes] = set()
         self._planned_sequences: dict[str, int] = {}
         self._planned_requests: dict[str, RequestKey] = {}
         self._refs: list[BatchRef] = []
@@ -74,7 +82,6 @@ class TableFiles:
 
         Raises:
             NotFoundError: the table or its run is gone, or in trash.
-            OSError: a segment can't be opened or is shorter than committed.
         """
         table = snapshot.get(shelves.TABLES, keys.numbered(run_uid, number))
         folder = _folder(snapshot, layout, run_uid, table)
@@ -97,7 +104,11 @@ class TableFiles:
         newest = {record.arrow_schema: record for record in records if record is not None}
         for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
             path = self._folder / record.file_name
-            self._open[head] = _Open(OpenSegment.reopen(path, record.length), record)
+            try:
+                self._open[head] = _Open(OpenSegment.reopen(path, record.length), record)
+            except OSError as error:
+                # What is damaged stays as it is, for whoever can mend it. Rows go on in a segment of their own.
+                logger.warning("segment_damaged", extra={"path": str(path), "error": str(error)})
 
     def is_stale(self, snapshot: Snapshot) -> bool:
         """Says whether the record or the folder is another than it was at loading."""
@@ -116,6 +127,7 @@ class TableFiles:
         Raises:
             StateError: the table is sealed.
             SequenceGapError: the batch before it is missing.
+            InvalidError: INVALID_COLUMN: the table can't hold its columns.
         """
         if self._is_repeated(snapshot, append):
             return False
@@ -125,10 +137,12 @@ class TableFiles:
                 f"metrics_table: {self._table.name!r} is sealed and takes no more rows; write to another table",
                 field="metrics_table",
             )
+        extended = self._extended(append.head)
         self._follow_on(snapshot, append)
         for chunk in append.chunks:
             self._place(chunk)
-        self._planned_schema = append.unified_schema
+        self._planned_schema = extended
+        self._planned_heads.add(append.head)
         return True
 
     @property
@@ -167,6 +181,7 @@ class TableFiles:
         self._batches += len(self._refs)
         self._table = replace(self._table, arrow_schema=self._planned_schema)
         self._sequences.update(self._planned_sequences)
+        self._heads |= self._planned_heads
         for entry in self._retired:
             entry.file.close()
         self._begin()
@@ -185,6 +200,17 @@ class TableFiles:
         if request is None or not request.request_id:
             return False
         return request.request_id in self._planned_requests or find_request(snapshot, request) is not None
+
+    def _extended(self, head: bytes) -> bytes:
+        """The table's schema when it holds rows of this one too. Only what is committed ever becomes part of it."""
+        if head in self._heads or head in self._planned_heads:
+            return self._planned_schema
+        planned, table = read_head(self._planned_schema), self._table
+        unified = unify(planned, read_head(head))
+        if self._planned_schema and unified == planned:
+            return self._planned_schema
+        tables = {table.input_table_id: table.foreign_table_url} if table.foreign_table_url else {}
+        return segment_head(unified, table.columns, tables)
 
     def _follow_on(self, snapshot: Snapshot, append: Append) -> None:
         if append.stream_id:

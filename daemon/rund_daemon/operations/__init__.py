@@ -19,6 +19,7 @@ from rund_daemon.feed import Feed
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import Micros, Operation, RequestKey, Uid
 from rund_daemon.progress import Progress
+from rund_daemon.segments.space import is_full, no_space
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,11 @@ class Operations:
             failure = error
         except Exception as error:
             logger.exception("operation_failed", extra={"operation": uid_text(operation.uid)})
-            failure = RundError(Reason.INTERNAL, f"{operation.method} failed: {type(error).__name__}")
+            failure = (
+                no_space(0, 0)
+                if is_full(error)
+                else RundError(Reason.INTERNAL, f"{operation.method} failed: {type(error).__name__}")
+            )
         now = self._clock()
 
         def mutation(change: Change) -> None:

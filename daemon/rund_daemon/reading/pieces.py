@@ -1,4 +1,4 @@
-"""Cuts rows into pieces that gRPC clients accept, each with the row to go on with when a read is broken off after it."""
+"""Cuts rows into pieces that gRPC clients accept, each with the row to go on with when a read breaks off after it."""
 
 from __future__ import annotations
 

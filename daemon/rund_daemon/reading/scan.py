@@ -98,10 +98,11 @@ class MetricsReader:
         self, table: Uid, projection: Projection, begin: int, end: int, mark: TableMark
     ) -> AsyncIterator[Piece]:
         loop = asyncio.get_running_loop()
-        while begin < end:
-            pieces = await loop.run_in_executor(None, self._read_pieces, table, projection, begin, end)
-            for data, begin in pieces:
-                yield Piece(b"", data, begin, mark.rows)
+        row = begin
+        while row < end:
+            pieces = await loop.run_in_executor(None, self._read_pieces, table, projection, row, end)
+            for data, row in pieces:
+                yield Piece(b"", data, row, mark.rows)
 
     def _read_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
         stretch = self._stretch(table, begin, end)
@@ -118,9 +119,7 @@ class MetricsReader:
                     raise
                 raise CorruptError(f"a segment of {stretch.folder} is gone; restore it from a copy") from error
 
-    def _read_stretch(
-        self, stretch: _Stretch, projection: Projection, begin: int, end: int
-    ) -> list[tuple[bytes, int]]:
+    def _read_stretch(self, stretch: _Stretch, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
         reader = SegmentReader(stretch.folder, stretch.segments)
         try:
             stored = reader.read(stretch.refs)

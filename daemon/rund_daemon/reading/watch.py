@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import islice
@@ -57,7 +58,8 @@ class RunWatch:
             DrainingError: the daemon stops.
         """
         if after is None:
-            changes, after = self._present(query)
+            present = asyncio.get_running_loop().run_in_executor(None, self._present, query)
+            changes, after = await present
             for change in changes:
                 yield change
             yield RunChange(after, None, None)

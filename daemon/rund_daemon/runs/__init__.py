@@ -19,8 +19,10 @@ from rund_daemon.catalog.lookup import (
     find_table,
     run_by_uid,
     table_by_uid,
+    with_mark,
 )
 from rund_daemon.catalog.requests import find_request, keep_request, once
+from rund_daemon.errors import NotFoundError, Reason
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
 from rund_daemon.limits import Limits
@@ -84,6 +86,14 @@ class Runs:
         """Gives one of a run's own metrics tables. Raises NotFoundError."""
         with self._catalog.snapshot() as snapshot:
             return find_table(snapshot, name)
+
+    def get_table_by_uid(self, uid: Uid) -> TableState:
+        """Gives a metrics table by uid, whatever its run is called. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            table = table_by_uid(snapshot, uid)
+            if table is None:
+                raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, "the metrics table is gone")
+            return with_mark(snapshot, table)
 
     async def create(self, new: NewRun, request: RequestKey) -> Creation:
         """Creates a run, joins its launch's, or does what `if_exists` says. Raises ExistsError."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, find_run
 from rund_daemon.catalog.moves import add_move
-from rund_daemon.errors import ConflictError, ExhaustedError, ExistsError, InvalidError, Reason
+from rund_daemon.errors import ConflictError, ExistsError, InvalidError, Reason
 from rund_daemon.limits import Limits
 from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
 from rund_daemon.names import RunName
 from rund_daemon.segments.layout import Layout
 
-from .creation import merge_labels
+from .creation import check_description, merge_labels, merge_parameters
 from .revisions import record_change
 
 
@@ -58,7 +58,7 @@ def update_run(
     elif update.cause is not None:
         run = replace(run, cause=update.cause)
     if update.description is not None:
-        run = replace(run, description=update.description)
+        run = replace(run, description=check_description(update.description, limits))
     if update.labels is not None:
         run = replace(run, labels=merge_labels({}, dict(update.labels), limits))
     if update.parameters is not None:
@@ -69,17 +69,7 @@ def update_run(
 def set_parameters(change: Change, name: RunName, parameters: Values, now: Micros, limits: Limits) -> Run:
     """Merges parameters by top-level key."""
     run = find_run(change, name)
-    merged = {**run.parameters, **parameters}
-    size = len(shelves.VALUES.encode(merged))
-    if size > limits.max_value_bytes:
-        raise ExhaustedError(
-            Reason.OVER_LIMIT,
-            f"parameters: all of them together take {size} bytes and the limit is {limits.max_value_bytes}; "
-            "put large things into bulk_data_url",
-            field="parameters",
-            limit=f"max_value_bytes={limits.max_value_bytes}",
-            value=size,
-        )
+    merged = merge_parameters(run.parameters, parameters, limits)
     return record_change(change, replace(run, parameters=merged), EventType.UPDATED, now)
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
 from rund_daemon.catalog.moves import add_move
-from rund_daemon.errors import InvalidError, Reason, StateError
+from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
 from rund_daemon.model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
 from rund_daemon.names import RunName
 from rund_daemon.progress import Progress
 from rund_daemon.segments.layout import Layout, make_durable_folder, sync_folder
+from rund_daemon.segments.space import SpaceFloor
 
 from .creation import free_name, insert_run, name_taken, take_name
 
@@ -57,9 +58,12 @@ class _RunCopy:
 class RunCopies:
     """Copies runs."""
 
-    def __init__(self, catalog: Catalog, layout: Layout, feed: Feed, clock: Clock, new_uid: UidSource) -> None:
+    def __init__(
+        self, catalog: Catalog, layout: Layout, floor: SpaceFloor, feed: Feed, clock: Clock, new_uid: UidSource
+    ) -> None:
         self._catalog = catalog
         self._layout = layout
+        self._floor = floor
         self._feed = feed
         self._clock = clock
         self._new_uid = new_uid
@@ -98,7 +102,7 @@ class RunCopies:
             folder = self._layout.run(run.project, run.name)
             try:
                 self._copy_tables(copy, folder, staging, progress)
-                _copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
+                self._copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
             except FileNotFoundError:
                 # Sealed or renamed meanwhile: look again when the files are where the catalog says.
                 self._catalog.wait_until_settled(_SETTLE_SECONDS)
@@ -136,9 +140,46 @@ class RunCopies:
             target = self._layout.metrics_table(staging, table.state.table.name)
             for segment in table.segments:
                 make_durable_folder(target)
-                _copy_segment(origin / segment.file_name, target / segment.file_name, segment, progress)
+                self._copy_segment(origin / segment.file_name, target / segment.file_name, segment, progress)
             if table.segments:
                 sync_folder(target)
+
+    def _copy_segment(self, origin: Path, target: Path, segment: Segment, progress: Progress) -> None:
+        if segment.sealed:
+            try:
+                os.link(origin, target)
+                return
+            except FileNotFoundError:
+                raise
+            except OSError:
+                pass  # the file system has no hard links, or too many of this file: copy as below
+        with origin.open("rb") as source, target.open("xb") as sink:
+            left = segment.length
+            while left:
+                progress.report(progress.share, progress.message)
+                self._floor.check(min(left, _BUFFER))
+                data = source.read(min(left, _BUFFER))
+                if not data:
+                    raise CorruptError(f"{origin} is {left} bytes shorter than committed; restore it from a copy")
+                sink.write(data)
+                left -= len(data)
+            sink.flush()
+            os.fdatasync(sink.fileno())
+
+    def _copy_bulk_data(self, origin: Path, target: Path, progress: Progress) -> None:
+        """Copies the caller's files; they may change later, so they are never linked."""
+        if not origin.is_dir():
+            return
+
+        def copy(source: str, destination: str) -> str:
+            progress.report(0.95, "bulk data")
+            self._floor.check(Path(source).stat().st_size)
+            shutil.copy2(source, destination)
+            with Path(destination).open("rb") as file:
+                os.fsync(file.fileno())
+            return destination
+
+        shutil.copytree(origin, target, copy_function=copy, symlinks=True)
 
     def _publish(self, change: Change, copy: _RunCopy, target: CopyTarget, staging: Path, uid: Uid, now: Micros) -> Run:
         source = copy.details.run
@@ -187,40 +228,3 @@ def _put_table(change: Change, copy: _TableCopy, run: Uid) -> None:
             change.put(shelves.OPEN_SEGMENTS, segment_key, b"")
     for ref in copy.refs:
         change.put(shelves.BATCHES, keys.batch(table.uid, ref.first_row), ref)
-
-
-def _copy_segment(origin: Path, target: Path, segment: Segment, progress: Progress) -> None:
-    if segment.sealed:
-        try:
-            os.link(origin, target)
-            return
-        except FileNotFoundError:
-            raise
-        except OSError:
-            pass  # the file system has no hard links, or too many of this file: copy as below
-    with origin.open("rb") as source, target.open("xb") as sink:
-        left = segment.length
-        while left:
-            progress.report(progress.share, progress.message)
-            data = source.read(min(left, _BUFFER))
-            if not data:
-                raise FileNotFoundError(origin)
-            sink.write(data)
-            left -= len(data)
-        sink.flush()
-        os.fdatasync(sink.fileno())
-
-
-def _copy_bulk_data(origin: Path, target: Path, progress: Progress) -> None:
-    """Copies the caller's files; they may change later, so they are never linked."""
-    if not origin.is_dir():
-        return
-
-    def copy(source: str, destination: str) -> str:
-        progress.report(0.95, "bulk data")
-        shutil.copy2(source, destination)
-        with Path(destination).open("rb") as file:
-            os.fsync(file.fileno())
-        return destination
-
-    shutil.copytree(origin, target, copy_function=copy, symlinks=True)

@@ -118,6 +118,34 @@ def merge_labels(old: dict[str, str], new: dict[str, str], limits: Limits) -> di
     return labels
 
 
+def merge_parameters(old: Values, new: Values, limits: Limits) -> Values:
+    """Merges parameters by top-level key and checks their size together."""
+    merged = {**old, **new}
+    size = len(shelves.VALUES.encode(merged))
+    if size > limits.max_value_bytes:
+        raise _over_value_limit("parameters", size, limits)
+    return merged
+
+
+def check_description(text: str, limits: Limits) -> str:
+    """Checks the size of a description: it is sent with every list of runs."""
+    size = len(text.encode())
+    if size > limits.max_value_bytes:
+        raise _over_value_limit("run.description", size, limits)
+    return text
+
+
+def _over_value_limit(field: str, size: int, limits: Limits) -> ExhaustedError:
+    return ExhaustedError(
+        Reason.OVER_LIMIT,
+        f"{field}: {size} bytes together and the limit is {limits.max_value_bytes}; "
+        "put large things into bulk_data_url",
+        field=field,
+        limit=f"max_value_bytes={limits.max_value_bytes}",
+        value=size,
+    )
+
+
 def _create(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits) -> Creation:
     wanted = new.name or free_name(change, new.project, _generated_name(uid))
     name, reused = take_name(change, RunName(new.project, wanted), new.if_exists, now, layout)
@@ -129,7 +157,7 @@ def _create(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, 
         name=name,
         create_time=now,
         update_time=now,
-        description=new.description,
+        description=check_description(new.description, limits),
         status=new.status,
         labels=merge_labels({}, new.labels, limits),
         parameters=new.parameters,
@@ -151,11 +179,11 @@ def _enter(change: Change, run: Run, new: NewRun, now: Micros, limits: Limits) -
         writers = (*others, new.writer)[-limits.max_writers :]
     entered = replace(
         run,
-        description=new.description or run.description,
+        description=check_description(new.description, limits) or run.description,
         status=RunStatus.RUNNING if run.status.ended or run.status is RunStatus.EMPTY else run.status,
         cause=None if run.status.ended else run.cause,
         labels=merge_labels(dict(run.labels), new.labels, limits),
-        parameters={**run.parameters, **new.parameters},
+        parameters=merge_parameters(run.parameters, new.parameters, limits),
         ends=ends,
         writers=writers,
     )

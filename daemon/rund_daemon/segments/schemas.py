@@ -33,14 +33,7 @@ def check_schema(schema: pa.Schema, max_columns: int) -> None:
         InvalidError: INVALID_COLUMN, if a name or a type is not taken.
         ExhaustedError: OVER_LIMIT, if there are too many columns.
     """
-    if len(schema) > max_columns:
-        raise ExhaustedError(
-            Reason.OVER_LIMIT,
-            f"{FIELD}: {len(schema)} columns and the limit is {max_columns}; use lists or several tables",
-            field=FIELD,
-            limit=f"max_columns={max_columns}",
-            value=len(schema),
-        )
+    check_column_count(len(schema), max_columns)
     names = [_name(field, f"column {number}") for number, field in enumerate(schema)]
     for name in names:
         _check_name(name)
@@ -52,6 +45,18 @@ def check_schema(schema: pa.Schema, max_columns: int) -> None:
                 f"column {name!r} has type {_show(field.type)}, which is not taken; {_remedy(field.type)}",
                 name,
             )
+
+
+def check_column_count(count: int, max_columns: int) -> None:
+    """Checks how many columns a table has, or would have. Raises ExhaustedError."""
+    if count > max_columns:
+        raise ExhaustedError(
+            Reason.OVER_LIMIT,
+            f"{FIELD}: {count} columns and the limit is {max_columns}; use lists or several tables",
+            field=FIELD,
+            limit=f"max_columns={max_columns}",
+            value=count,
+        )
 
 
 def unify(a: pa.Schema, b: pa.Schema) -> pa.Schema:

@@ -48,12 +48,17 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[pa.RecordBatch], num
     """
     temporary = path.with_name(f".{path.name}.new")
     schema = read_head(head)
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for batch in merge(batches, schema):
-            writer.write_batch(batch)
-    refs = tuple(_refs(temporary, number, first_row))
-    length = _sync(temporary)
-    temporary.rename(path)
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in merge(batches, schema):
+                writer.write_batch(batch)
+        refs = tuple(_refs(temporary, number, first_row))
+        length = _sync(temporary)
+        temporary.rename(path)
+    except BaseException:
+        # The disk may be full: half a file must not keep it so.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
     return SealedFile(length, sum(ref.rows for ref in refs), refs)
 

@@ -56,7 +56,7 @@ def cause_from_pb(message: run_pb2.Cause, field: str) -> Cause:
         message.message[:10_000],
         message.exit_code,
         message.signal,
-        time_from_pb(message.last_heartbeat),
+        time_from_pb(message.last_heartbeat, f"{field}.last_heartbeat"),
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from rund_daemon.authorization import Authorizer, Grant
+from rund_daemon.errors import InvalidError
 
-from .requests import project_of
+from .requests import projects_of
 from .status import CODES, DETAILS_KEY, domain_error, status_of
 
 Handler = Any
@@ -45,7 +48,7 @@ class CallInterceptor(aio.ServerInterceptor):
         }
         name, make = shapes[handler.request_streaming, handler.response_streaming]
         inner = wrap(getattr(handler, name), method, handler.request_streaming)
-        return make(inner, handler.request_deserializer, handler.response_serializer)
+        return make(inner, _tolerant(handler.request_deserializer), handler.response_serializer)
 
     def _wrap_unary(self, behaviour: Any, method: str, streaming: bool) -> Any:
         async def call(request: Any, context: Context) -> Any:
@@ -78,15 +81,44 @@ class CallInterceptor(aio.ServerInterceptor):
         grant.check_method(name)
         if streaming:
             return _checked(request, grant, name)
-        grant.check_project(name, project_of(request))
+        _check_decoded(request)
+        _check_projects(request, grant, name)
         return request
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands for a request whose bytes are no message: gRPC would answer it without any details."""
+
+    fault: str
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return _Undecodable(str(error))
+
+    return decode
+
+
+def _check_projects(request: Any, grant: Grant, method: str) -> None:
+    for project in projects_of(request):
+        grant.check_project(method, project)
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, _Undecodable):
+        raise InvalidError("request", f"the bytes are no such message, or nest too deeply: {request.fault[:200]}")
 
 
 async def _checked(requests: AsyncIterator[Any], grant: Grant, method: str) -> AsyncIterator[Any]:
     first = True
     async for request in requests:
+        _check_decoded(request)
         if first:
-            grant.check_project(method, project_of(request))
+            _check_projects(request, grant, method)
             first = False
         yield request
 

@@ -12,7 +12,7 @@ from rund_daemon.errors import ExhaustedError, InvalidError, Reason
 from rund_daemon.identity import Clock
 from rund_daemon.ingest.batches import plain_schema, read_schema
 from rund_daemon.ingest.plain_columns import HistoryRow, batch_of_history
-from rund_daemon.ingest.streams import Ingest
+from rund_daemon.ingest.streams import Ingest, off_loop
 from rund_daemon.limits import Limits
 from rund_daemon.model import DEFAULT_STREAM_NAME, HISTORY_TABLE
 from rund_daemon.names import MetricsTableName, RunName, check_name, parse_metrics_table, parse_run
@@ -28,6 +28,9 @@ from .convert_times import time_from_pb
 from .interceptor import Context
 from .requests import request_key
 from .write_sessions import WriteSessions
+
+# What a byte of scalars costs to look at, in bytes of Arrow data that cost the same.
+_SCALAR_COST = 64
 
 
 class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
@@ -73,11 +76,12 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
     async def LogScalars(self, request: pb.LogScalarsRequest, context: Context) -> pb.LogScalarsResponse:
         """Appends rows to `history`."""
         run = parse_run(request.run, "run")
-        batch = batch_of_history(self._rows(request), "rows")
+        size = request.ByteSize() * _SCALAR_COST
+        batch = await off_loop(size, lambda: batch_of_history(self._rows(request), "rows"))
         table = await self._runs.ensure_table(MetricsTableName(*run, HISTORY_TABLE))
         stream = self._ingest.open(table, "")
         try:
-            await stream.write_rows(1, batch, request_key(request, "LogScalars"))
+            await stream.write_rows(1, batch, "rows", request_key(request, "LogScalars"))
             await stream.drain()
         finally:
             stream.close()
@@ -157,7 +161,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         return [
             HistoryRow(
                 row.step if row.HasField("step") else None,
-                time_from_pb(row.time) if row.HasField("time") else now,
+                time_from_pb(row.time, f"rows[{number}].time") if row.HasField("time") else now,
                 row.rank,
                 values_from_pb(row.values, f"rows[{number}].values", self._limits),
             )

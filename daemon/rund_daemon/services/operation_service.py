@@ -5,7 +5,7 @@ from __future__ import annotations
 from rund_pb.v1 import operation_pb2, operation_service_pb2_grpc
 from rund_pb.v1 import operation_service_pb2 as pb
 
-from rund_daemon.errors import InvalidError, NotFoundError
+from rund_daemon.errors import InvalidError, NotFoundError, Reason
 from rund_daemon.identity import parse_uid
 from rund_daemon.limits import Limits
 from rund_daemon.model import Operation, Uid
@@ -74,6 +74,9 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
 
 def _uid(name: str) -> Uid:
     prefix, _, text = name.partition("/")
-    if prefix != "operations":
-        raise InvalidError("name", f"{name[:100]!r} is not of the form operations/{{uuid}}")
-    return parse_uid(text, "name")
+    try:
+        return parse_uid(text if prefix == "operations" else "", "name")
+    except InvalidError:
+        raise NotFoundError(
+            Reason.OPERATION_NOT_FOUND, f"name: {name[:100]!r} is not of the form operations/{{uuid}}", field="name"
+        ) from None

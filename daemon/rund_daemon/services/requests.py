@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 from rund_daemon.errors import InvalidError
 from rund_daemon.model import RequestKey
 
-# Fields that hold a resource name, in any request; the first that is set says which project it is about.
+# Fields that hold the resource name of what a request is about, and of what else it reads.
 _NAME_FIELDS = ("name", "parent", "run", "metrics_table", "reducer")
+_FURTHER_NAME_FIELDS = ("table",)
 
 
 def request_key(request: Any, method: str) -> RequestKey:
@@ -40,16 +41,22 @@ def fingerprint(request: Message) -> bytes:
     return hashlib.sha256(same.SerializeToString(deterministic=True)).digest()
 
 
-def project_of(request: Any) -> str | None:
-    """Gives the project that a request is about: its name, `-` for all, or None if it names none."""
+def projects_of(request: Any) -> tuple[str | None, ...]:
+    """Gives the projects that a request is about, at least one: a name, `-` for all, or None if it names none."""
     if "open" in request.DESCRIPTOR.fields_by_name:
         request = request.open
-    for field in (*_NAME_FIELDS, "run"):
-        descriptor = request.DESCRIPTOR.fields_by_name.get(field)
-        if descriptor is None:
-            continue
-        value = getattr(request, field)
-        text = getattr(value, "name", value)  # UpdateRun names its run in the run itself
-        if isinstance(text, str) and text.startswith("projects/"):
-            return text.split("/")[1]
-    return None
+    named = [_text(request, field) for field in (*_NAME_FIELDS, *_FURTHER_NAME_FIELDS)]
+    projects: list[str | None] = [text.split("/")[1] for text in named if text.startswith("projects/")]
+    if target := _text(request, "project_name"):
+        projects.append(target)
+    if _text(request, "destination_url"):
+        projects.append(None)
+    return tuple(projects) or (None,)
+
+
+def _text(request: Any, field: str) -> str:
+    if field not in request.DESCRIPTOR.fields_by_name:
+        return ""
+    value = getattr(request, field)
+    text = getattr(value, "name", value)  # UpdateRun names its run in the run itself
+    return text if isinstance(text, str) else ""

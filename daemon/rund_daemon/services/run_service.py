@@ -12,7 +12,7 @@ from rund_pb.v1 import run_service_pb2 as pb
 
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails
 from rund_daemon.errors import InvalidError, Reason
-from rund_daemon.identity import parse_uid
+from rund_daemon.identity import parse_uid, uid_text
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.limits import Limits
 from rund_daemon.model import EventType, IfExists, Revision, Run, RunStatus
@@ -100,7 +100,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """Gives a run by name, URL or uid."""
         details = self._find(request)
-        if request.make_bulk_data_folder:
+        if request.make_bulk_data_folder and not details.run.delete_time:
             folder = self._layout.bulk_data(details.run.project, details.run.name)
             await asyncio.get_running_loop().run_in_executor(None, make_durable_folder, folder)
         full = request.view in (run_pb2.RUN_VIEW_UNSPECIFIED, _FULL)
@@ -210,7 +210,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             parse_run(request.name, "name"),
             status_from_pb(request.status, "status") or RunStatus.COMPLETED,
             cause_from_pb(request.cause, "cause") if request.HasField("cause") else None,
-            request.writer_id,
+            uid_text(parse_uid(request.writer_id, "writer_id")) if request.writer_id else "",
             request_key(request, "FinishRun"),
         )
         self._seal_if_ended(run)

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from rund_pb.v1 import error_reason_pb2 as pb
 
 from rund_daemon.errors import Reason, RundError
+from rund_daemon.segments.space import is_full, no_space
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,9 @@ def domain_error(error: BaseException, method: str) -> RundError:
     if isinstance(error, RundError):
         logger.info("request_refused", extra={"method": method, "reason": error.reason, "error": error.message[:500]})
         return error
+    if is_full(error):
+        logger.warning("disk_full", extra={"method": method, "error": str(error)})
+        return no_space(0, 0)
     incident = uuid.uuid4().hex[:12]
     logger.error("request_failed", exc_info=error, extra={"method": method, "incident": incident})
     return RundError(Reason.INTERNAL, f"a fault of the daemon; its log has incident {incident}", incident=incident)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from rund_pb.v1 import metrics_pb2
 from rund_pb.v1 import metrics_service_pb2 as pb
 
 from rund_daemon.catalog.lookup import TableState
 from rund_daemon.errors import DrainingError, InvalidError, RundError
-from rund_daemon.ingest.plain_columns import batch_of_columns
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.ingest.streams import Ingest, WriteStream
 from rund_daemon.limits import Limits
-from rund_daemon.names import MetricsTableName, RunName, parse_metrics_table
+from rund_daemon.names import parse_metrics_table
 from rund_daemon.runs import Runs
 
 from .convert_tables import metrics_table_to_pb, plain_column_from_pb
@@ -45,6 +45,8 @@ class WriteSessions:
         name = parse_metrics_table(opening.metrics_table, "open.metrics_table")
         if opening.create_missing:
             await self._runs.ensure_table(name)
+        if self._draining:  # while it waited: nobody would tell it so again
+            raise DrainingError
         state = self._runs.get_table(name)
         stream = self._ingest.open(state.table, _stream_id(opening.stream_id))
         session = _Session(stream, requests)
@@ -52,14 +54,13 @@ class WriteSessions:
         try:
             if opening.arrow_schema:
                 stream.set_schema(opening.arrow_schema, "open.arrow_schema")
-            yield self._opened(stream, state, name)
+            yield self._opened(stream, state)
             async for response in session.acks():
                 yield response
             if session.close is not None:
-                yield await self._closed(name, session.close.seal)
+                yield await self._closed(state, session.close.seal)
         except RundError as error:
-            error.metadata.setdefault("committed_sequence", str(stream.committed))
-            raise
+            raise error.with_facts(committed_sequence=stream.committed) from error
         finally:
             self._open.discard(session)
             session.end()
@@ -70,26 +71,27 @@ class WriteSessions:
         for session in self._open:
             session.drain()
 
-    def _opened(self, stream: WriteStream, state: TableState, name: MetricsTableName) -> pb.WriteMetricsResponse:
-        run = self._runs.get(RunName(name.project, name.run)).run
+    def _opened(self, stream: WriteStream, state: TableState) -> pb.WriteMetricsResponse:
         return pb.WriteMetricsResponse(
             opened=pb.WriteMetricsResponse.Opened(
                 committed_sequence=stream.committed,
-                metrics_table=metrics_table_to_pb(state, run),
+                metrics_table=self._message(state),
                 max_batch_bytes=self._limits.max_batch_bytes,
                 max_inflight_bytes=self._limits.max_inflight_bytes,
             )
         )
 
-    async def _closed(self, name: MetricsTableName, seal: bool) -> pb.WriteMetricsResponse:
-        state = self._runs.get_table(name)
-        run = self._runs.get(RunName(name.project, name.run)).run
+    async def _closed(self, opened: TableState, seal: bool) -> pb.WriteMetricsResponse:
         if seal:
-            state = await self._runs.seal_table(state.table)
+            state = await self._runs.seal_table(opened.table)
             self._sealer.request(state.table.uid)
-        return pb.WriteMetricsResponse(
-            closed=pb.WriteMetricsResponse.Closed(metrics_table=metrics_table_to_pb(state, run))
-        )
+        else:
+            state = self._runs.get_table_by_uid(opened.table.uid)
+        return pb.WriteMetricsResponse(closed=pb.WriteMetricsResponse.Closed(metrics_table=self._message(state)))
+
+    def _message(self, state: TableState) -> metrics_pb2.MetricsTable:
+        # By uid: the run may have been renamed since the stream was opened.
+        return metrics_table_to_pb(state, self._runs.get_by_uid(state.table.run_uid).run)
 
 
 class _Session:
@@ -158,8 +160,7 @@ class _Session:
         try:
             await self._take(batch)
         except RundError as error:
-            error.metadata["sequence"] = str(batch.sequence)
-            raise
+            raise error.with_facts(sequence=batch.sequence) from error
 
     async def _take(self, batch: pb.WriteMetricsRequest.Batch) -> None:
         sequence = batch.sequence
@@ -172,7 +173,7 @@ class _Session:
                 await self._stream.write_stream(sequence, batch.arrow_stream)
             case "columns":
                 columns = [plain_column_from_pb(column, "batch.columns") for column in batch.columns.columns]
-                await self._stream.write_rows(sequence, batch_of_columns(columns, "batch.columns"))
+                await self._stream.write_columns(sequence, columns)
             case _:
                 raise InvalidError("batch", "it has no payload; set arrow_batch, arrow_stream or columns")
 

@@ -22,6 +22,7 @@ from rund_daemon.names import DatasetName, TableName, check_name, parse_table
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.registered import TableProbe, probe, scan
+from rund_daemon.segments.space import SpaceFloor
 from rund_daemon.segments.table_data import TableData, TableDataWriter
 from rund_daemon.urls import local_path, table_of_url
 
@@ -38,13 +39,15 @@ REGISTERED = DatasetName("default", "registered")
 class StagedTable:
     """A table that is being written; nobody sees it yet."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, floor: SpaceFloor) -> None:
         self.folder = folder
         self.schema = schema
+        self._floor = floor
         self._writer = TableDataWriter(folder, schema)
 
     async def add(self, batch: pa.RecordBatch) -> None:
-        """Writes a batch."""
+        """Writes a batch. Raises ExhaustedError."""
+        self._floor.check(batch.nbytes)
         await _in_thread(lambda: self._writer.add(batch))
 
     async def finish(self) -> TableData:
@@ -59,10 +62,19 @@ class StagedTable:
 class InputTables:
     """The input tables of a root."""
 
-    def __init__(self, catalog: Catalog, layout: Layout, access: FileAccess, clock: Clock, new_uid: UidSource) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        layout: Layout,
+        access: FileAccess,
+        floor: SpaceFloor,
+        clock: Clock,
+        new_uid: UidSource,
+    ) -> None:
         self._catalog = catalog
         self._layout = layout
         self._access = access
+        self._floor = floor
         self._clock = clock
         self._new_uid = new_uid
 
@@ -108,7 +120,7 @@ class InputTables:
     async def stage(self, schema: pa.Schema) -> StagedTable:
         """Begins to write a table."""
         folder = self._layout.unfinished(self._new_uid())
-        return await _in_thread(lambda: StagedTable(folder, schema))
+        return await _in_thread(lambda: StagedTable(folder, schema, self._floor))
 
     async def publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
         """Puts a staged table under its name. Raises ExistsError."""

@@ -95,8 +95,8 @@ class Transport:
             InvalidUrlError: The address can't be parsed.
         """
         _refuse_forked_child()
+        self.token = token
         self._address = address
-        self._token = token
         self._relocate = relocate
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -135,8 +135,8 @@ class Transport:
 
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call must carry to be let in."""
-        if self._token and not self._address.startswith("unix:"):
-            return (("authorization", f"Bearer {self._token}"),)
+        if self.token and not self._address.startswith("unix:"):
+            return (("authorization", f"Bearer {self.token}"),)
         return ()
 
     def map_error(self, error: grpc.RpcError) -> RundError:

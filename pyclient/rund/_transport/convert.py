@@ -111,7 +111,7 @@ def columns_to_pb(columns: Iterable[types.ColumnSchema]) -> list[metrics_pb2.Col
             display_name=column.display_name,
             description=column.description,
             unit=column.unit,
-            value_map=column.value_map,
+            value_map=dict(column.value_map),
             writable=column.writable,
         )
         for column in columns
@@ -174,7 +174,36 @@ def status_from_pb(status: run_pb2.RunStatus.ValueType) -> types.RunStatus:
 
 def status_to_pb(status: types.RunStatus) -> run_pb2.RunStatus.ValueType:
     """A status."""
-    return run_pb2.RunStatus.Value(f"RUN_STATUS_{status.name}")
+    return run_pb2.RunStatus.Value(f"RUN_STATUS_{types.RunStatus(status).name}")
+
+
+def labels_to_pb(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Labels.
+
+    Raises:
+        InvalidFieldError: A key or value is no text.
+    """
+    return {
+        text_to_pb(key, "a label's key"): text_to_pb(value, f"the label {key!r}")
+        for key, value in (labels or {}).items()
+    }
+
+
+def text_to_pb(text: str | None, argument: str) -> str:
+    """A text that may be left out.
+
+    Raises:
+        InvalidFieldError: It is no text.
+    """
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise InvalidFieldError(f"{argument} is {text!r}, which is no text; use str(...)")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidFieldError(f"{argument} holds a lone surrogate, which is not text") from None
+    return text
 
 
 def if_exists_to_pb(if_exists: str) -> run_pb2.IfExists.ValueType:

@@ -70,8 +70,8 @@ def create_run(transport: Transport, new: NewRun, request_id: str = "") -> tuple
         parent=f"projects/{new.project_name}",
         run=run_pb2.Run(
             run_name=new.run_name,
-            description=new.description,
-            labels=new.labels or {},
+            description=convert.text_to_pb(new.description, "description"),
+            labels=convert.labels_to_pb(new.labels),
             parameters=map_to_pb(new.parameters, "parameters") if new.parameters is not None else None,
         ),
         if_exists=convert.if_exists_to_pb(new.if_exists),
@@ -124,10 +124,10 @@ def update_run(transport: Transport, name: str, change: RunChange, etag: str = "
         name=name,
         etag=etag,
         run_name=change.run_name or "",
-        description=change.description or "",
+        description=convert.text_to_pb(change.description, "description"),
         status=convert.status_to_pb(change.status or RunStatus.UNSPECIFIED),
         cause=convert.cause_to_pb(change.cause),
-        labels=change.labels or {},
+        labels=convert.labels_to_pb(change.labels),
         parameters=map_to_pb(change.parameters, "parameters") if change.parameters is not None else None,
     )
     paths = [field for field in RunChange.__slots__ if getattr(change, field) is not None]

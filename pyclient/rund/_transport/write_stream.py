@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 from rund_pb.v1 import metrics_pb2
 from rund_pb.v1 import metrics_service_pb2 as pb
 
-from rund._errors import ForkedProcessError, InternalError, OverLimitError, RundError
+from rund._errors import ForkedProcessError, InternalError, OverLimitError, RundError, RunNotFoundError
 from rund._identity import new_writer_id
 
 from .fork_guard import ForkGuard
@@ -45,6 +45,8 @@ class WriteStream:
             after its last batch.
         create_missing: Whether the table is created when the run has none of this name.
         schema: Schema of the batches, when the table is to have one although no batch is written.
+        writer_id: Id of this process as a writer of the run, if it is one.
+        find_table: Gives the table's name anew when there is no run of the old one: it may have been renamed.
         patience_s: How long to go on while nothing becomes durable, in seconds; None means for ever.
     """
 
@@ -56,6 +58,8 @@ class WriteStream:
         stream_id: str | None = None,
         create_missing: bool = False,
         schema: pa.Schema | None = None,
+        writer_id: str = "",
+        find_table: Callable[[], str] | None = None,
         patience_s: float | None = PATIENCE_S,
     ) -> None:
         self.table_name = table_name
@@ -70,8 +74,11 @@ class WriteStream:
             stream_id=self.stream_id,
             arrow_schema=message,
             create_missing=create_missing,
+            writer_id=writer_id,
         )
+        self._find_table = find_table
         self._call: WriteCall | None = None
+        self._forked = False
         self._guard = ForkGuard(self._release_after_fork)
         threading.Thread(target=self._run, name="rund-write-stream", daemon=True).start()
 
@@ -91,11 +98,11 @@ class WriteStream:
         Raises:
             RundError: The stream has failed or was closed.
         """
-        return self._outbox.ask_open(wait=False)
+        return self._own_outbox().ask_open(wait=False)
 
     def has_room(self, size: int) -> bool:
         """Whether a batch of so many bytes would be queued without waiting."""
-        return self._outbox.has_room(size)
+        return self._own_outbox().has_room(size)
 
     def write(self, batch: pa.RecordBatch) -> int:
         """Queues a batch, in pieces if it is larger than the daemon takes; waits while too much is on its way.
@@ -107,13 +114,14 @@ class WriteStream:
             OverLimitError: One row alone is larger than the daemon takes.
             RundError: The stream has failed for good; the subclass says how.
         """
-        limits = self._outbox.ask_open(wait=True)
+        outbox = self._own_outbox()
+        limits = outbox.ask_open(wait=True)
         assert limits is not None
         schema = self._message_of(batch.schema)
         sequence = 0
         # Half of what may be on its way, so that the next piece is made while this one travels.
         for piece in _pieces(batch, min(limits.batch_bytes, max(1, limits.inflight_bytes // 2))):
-            sequence = self._outbox.put(schema, piece)
+            sequence = outbox.put(schema, piece)
         return sequence
 
     def wait(self, sequence: int | None = None, timeout: float | None = None) -> None:
@@ -123,7 +131,7 @@ class WriteStream:
             WaitTimeoutError: It was not in that time.
             RundError: The stream has failed for good; the subclass says how.
         """
-        self._outbox.wait(sequence, timeout)
+        self._own_outbox().wait(sequence, timeout)
 
     def close(self, seal: bool = False, timeout: float | None = None) -> metrics_pb2.MetricsTable:
         """Ends the stream when all its batches are durable.
@@ -139,12 +147,14 @@ class WriteStream:
             WaitTimeoutError: It did not end in that time. It still tries to; ``abort`` gives up.
             RundError: The stream has failed for good; the subclass says how.
         """
-        table = self._outbox.close(Closing(seal), timeout)
+        table = self._own_outbox().close(Closing(seal), timeout)
         assert isinstance(table, metrics_pb2.MetricsTable)
         return table
 
     def abort(self) -> None:
         """Gives up: what is not durable yet may be lost."""
+        if self._forked:
+            return
         self._outbox.abort()
         if self._call is not None:
             self._call.cancel()
@@ -170,7 +180,7 @@ class WriteStream:
             if error is not None:
                 self._recover(error, next(waits))
             error = self._one_call(timeout)
-            if error is None or self._settles(error):
+            if error is None or not (self._has_moved(error) or self._may_go_on(error)):
                 return
             if self._outbox.committed > committed:
                 waits, timeout, committed = pauses(), ANSWER_TIMEOUT_S, self._outbox.committed
@@ -197,22 +207,37 @@ class WriteStream:
         with contextlib.suppress(RundError):
             self._transport.reconnect()
 
-    def _settles(self, error: RundError) -> bool:
-        """Whether the stream is over with this error."""
-        if _may_open_again(error) and not self._out_of_patience():
+    def _has_moved(self, error: RundError) -> bool:
+        """Whether the run has another name now, under which the stream goes on."""
+        if self._find_table is None or not isinstance(error, RunNotFoundError):
             return False
+        try:
+            name = self._find_table()
+        except RundError:
+            return False
+        moved = name != self.table_name
+        self.table_name = self._opening.metrics_table = name
+        return moved
+
+    def _may_go_on(self, error: RundError) -> bool:
+        if _may_open_again(error) and not self._out_of_patience():
+            return True
         self._outbox.fail(error)
-        return True
+        return False
 
     def _out_of_patience(self) -> bool:
         return self._patience_s is not None and self._outbox.stalled_for() > self._patience_s
 
     def _release_after_fork(self) -> object:
         abandoned = (self._call, self._outbox, self._transport)
-        self._call = None
-        self._outbox = Outbox()
-        self._outbox.fail(ForkedProcessError("the stream belongs to the process that forked this one"))
+        self._call, self._forked = None, True
         return abandoned
+
+    def _own_outbox(self) -> Outbox:
+        # In a forked child its lock may be held by a thread that is not there, so it is not even looked at.
+        if self._forked:
+            raise ForkedProcessError("the stream belongs to the process that forked this one")
+        return self._outbox
 
 
 def _may_open_again(error: RundError) -> bool:
@@ -240,6 +265,6 @@ def _pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.Buffer]:
             details={"limit": str(max_bytes), "value": str(size)},
         )
     # A little less than fits on average, so that most batches are cut only once.
-    share = max(1, min(rows - 1, MAX_PIECE_ROWS, int(rows * max_bytes * 0.9 / size)))
+    share = max(1, min(rows - 1, MAX_PIECE_ROWS, int(rows * max_bytes * 0.9 / max(1, size))))
     for begin in range(0, rows, share):
         yield from _pieces(batch.slice(begin, share), max_bytes)

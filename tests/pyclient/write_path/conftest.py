@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ def rows_of(files: list) -> list[Row]:
     """Every row of these data files, with its step, in order and as it was logged."""
     reader, found = JournalReader(files), []
     while (rows := reader.take()) is not None:
-        batch: dict[int, Row] = {place: (row.step, dict(zip(row.keys, row.values))) for place, row in rows.loose}
+        batch: dict[int, Row] = {
+            place: (row.step, dict(zip(row.keys, row.values, strict=True))) for place, row in rows.loose
+        }
         for group in rows.groups:
             keys, kinds = group.shape.keys, group.shape.kinds
             for place, record in zip(group.row_places().tolist(), group.records(), strict=True):
@@ -71,10 +74,7 @@ class LiveRun:
     daemon: object
     transport: Transport
     name: str
-
-    @property
-    def root(self) -> Path:
-        return self.daemon.root
+    root: Path  # for journals; not the daemon's, so that nobody takes them over
 
     def stream(self, table: str = "t", **options: object) -> WriteStream:
         """A stream into a table of the run that need not be there."""
@@ -85,9 +85,13 @@ class LiveRun:
         batches = metrics_calls.read_metrics(self.transport, f"{self.name}/metrics/{table}", RowRequest())
         return [row for batch in batches for row in batch.to_pylist()]
 
-    def journals(self) -> list[Path]:
-        """Files of journals in the root."""
-        return sorted((self.root / "journals").glob("*"))
+    def journals(self) -> dict[str, int]:
+        """Files of journals, with their sizes."""
+        sizes = {}
+        for path in (self.root / "journals").glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # it may be given back at any time
+                sizes[path.name] = path.stat().st_size
+        return sizes
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +101,7 @@ def shared_daemon(daemon: Callable) -> object:
 
 
 @pytest.fixture
-def new_run() -> Iterator[Callable[[object], LiveRun]]:
+def new_run(tmp_path: Path) -> Iterator[Callable[[object], LiveRun]]:
     """Makes a run on a daemon."""
     transports: list[Transport] = []
 
@@ -105,7 +109,7 @@ def new_run() -> Iterator[Callable[[object], LiveRun]]:
         transport = Transport(daemon.address)
         transports.append(transport)
         info, _ = run_calls.create_run(transport, NewRun(project_name="p", run_name=uuid.uuid4().hex))
-        return LiveRun(daemon, transport, info.name)
+        return LiveRun(daemon, transport, info.resource_name, tmp_path)
 
     yield make
     for transport in transports:

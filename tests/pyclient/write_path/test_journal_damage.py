@@ -125,7 +125,7 @@ def test_files_that_were_freed_are_not_missed(whole: Whole) -> None:
 
 def test_the_rest_of_a_record_that_was_begun_is_no_damage(tmp_path: Path) -> None:
     rows = make(tmp_path)
-    path = sorted(tmp_path.glob("*.*.journal"))[-1]
+    path = max(tmp_path.glob("*.*.journal"))
     used = len(path.read_bytes().rstrip(b"\0")) // 8 * 8 + 8
     with path.open("r+b") as file:
         file.seek(used + 8)

@@ -1,7 +1,8 @@
-"""docs/journal.md says what the files are: a reader written from the page alone finds the rows, and its example is real."""
+"""docs/journal.md says what the files are: a reader written from it alone finds the rows, and its example is real."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import zlib
@@ -101,7 +102,7 @@ def test_the_page_is_enough_to_read_a_journal(folder: Folder) -> None:
         logged.append((10 * n, values))
     facts, rows = read_by_the_page(folder.path)
     assert [(step, values) for step, _, values in rows] == logged
-    assert all(before <= after for (_, before, _), (_, after, _) in zip(rows, rows[1:], strict=False))
+    assert all(before <= after for (_, before, _), (_, after, _) in itertools.pairwise(rows))
     (left,) = folder.left()
     who = left.identity
     assert facts["texts"][:6] == [who.writer_id, who.stream_id, who.run, who.run_uid, who.root, who.host]

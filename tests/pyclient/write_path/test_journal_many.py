@@ -15,12 +15,12 @@ from .conftest import Folder, rows_of
 
 def test_rows_of_many_threads_are_all_there(folder: Folder) -> None:
     journal = folder.new(total_bytes=64 << 20)
-    threads = [
-        threading.Thread(
-            target=lambda t=t: [journal.append({"thread": t, "n": n} if n % 3 else {"thread": t, "n": float(n)}) for n in range(20_000)]
-        )
-        for t in range(6)
-    ]
+
+    def work(t: int) -> None:
+        for n in range(20_000):
+            journal.append({"thread": t, "n": n} if n % 3 else {"thread": t, "n": float(n)})
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -63,7 +63,7 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_log(folder: Folder) -> None
     assert sum(1 for values in rows if not values.keys() & {"n", "signal"}) == count // 50
 
 
-class Interrupted(Exception):
+class InterruptedLogError(Exception):
     pass
 
 
@@ -71,7 +71,7 @@ def test_an_exception_out_of_a_signal_handler_harms_nothing(folder: Folder) -> N
     journal = folder.new(total_bytes=64 << 20, first_file_bytes=4096, file_bytes=65536)
 
     def handler(*_: object) -> None:
-        raise Interrupted
+        raise InterruptedLogError
 
     old = signal.signal(signal.SIGALRM, handler)
     returned, attempts = [0], 0
@@ -84,7 +84,7 @@ def test_an_exception_out_of_a_signal_handler_harms_nothing(folder: Folder) -> N
                     attempts += 1
                     journal.append({"n": attempts} if attempts % 2 else {f"k{attempts % 5}": "text", "n": attempts})
                     returned.append(attempts)
-            except Interrupted:
+            except InterruptedLogError:
                 pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -55,7 +55,7 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
-class Phase(str, enum.Enum):
+class Phase(enum.StrEnum):
     TRAIN = "train"
 
 
