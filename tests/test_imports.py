@@ -110,7 +110,7 @@ CYCLES = "There are no cycles"
         ("daemon/rund_daemon/catalog/lookup.py", "from rund_daemon import runs", {LAYERS, CYCLES}),
         ("daemon/rund_daemon/services/status.py", "import rund", {CLIENT}),
         ("daemon/rund_daemon/not_placed.py", "X = 1", {LAYERS}),
-        ("protos/rund_pb/__init__.py", "import rund", {SCHEMA, CYCLES}),
+        ("protos/rund_pb/__init__.py", "import rund", {SCHEMA, CLIENT}),
         ("pyclient/rund/_types.py", "import grpc", {GRPC}),
         ("pyclient/rund/_types.py", "import rund_daemon", {DAEMON}),
         ("pyclient/rund/_types.py", "from . import _run", {CYCLES}),
