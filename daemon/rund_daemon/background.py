@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from .errors import DrainingError
+from .errors import DrainingError, RundError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,11 @@ async def keep_running(work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except DrainingError:
             return
-        except Exception:
-            logger.exception("background_work_failed", extra={"work": getattr(work, "__qualname__", "")})
+        except Exception as error:
+            refused = isinstance(error, RundError)
+            logger.warning(
+                "background_work_failed",
+                exc_info=not refused,
+                extra={"work": getattr(work, "__qualname__", ""), "error": str(error)},
+            )
             await asyncio.sleep(_RETRY_SECONDS)

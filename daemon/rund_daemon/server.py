@@ -85,6 +85,8 @@ logger = logging.getLogger(__name__)
 
 READY_SERVICE = "rund.v1"
 _HOUSEKEEPING_SECONDS = 30.0
+# Held back for deletions when others fill the disk: thousands of them fit.
+_RESERVE_BYTES = 4 * 1024 * 1024
 _SERVICES = (
     run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
     metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"],
@@ -208,7 +210,7 @@ async def build(config: Config) -> Daemon:
 
     floor = SpaceFloor(config.root, config.min_free_bytes)
     sink = SegmentSink(layout, floor, now, published)
-    catalog = Catalog(layout.catalog, config.map_size, sink, move)
+    catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
     recovery = recover(catalog, layout)
     logger.info(
         "recovered",

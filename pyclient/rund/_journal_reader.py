@@ -48,6 +48,7 @@ class Group:
     Attributes:
         words: The file's words.
         shape: The rows' shape.
+        dtype: The same for NumPy.
         size: Bytes of each row.
         begins: Where the stretches begin in the file.
         counts: How many rows each has.
@@ -56,6 +57,7 @@ class Group:
 
     words: npt.NDArray[np.uint64]
     shape: Shape
+    dtype: np.dtype[np.void]
     size: int
     begins: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -67,11 +69,10 @@ class Group:
 
     def records(self) -> Records:
         """The rows."""
-        dtype = _dtype(self.shape)
         if len(self.begins) == 1:
-            return np.frombuffer(self.words, dtype, self.counts[0], self.begins[0])
+            return np.frombuffer(self.words, self.dtype, self.counts[0], self.begins[0])
         firsts = self._spread(self.begins, self.size) >> 3
-        gathered: Records = self.words[firsts[:, None] + np.arange(self.size >> 3)].view(dtype)[:, 0]
+        gathered: Records = self.words[firsts[:, None] + np.arange(self.size >> 3)].view(self.dtype)[:, 0]
         return gathered
 
     def _spread(self, firsts: list[int], stride: int) -> npt.NDArray[np.int64]:
@@ -126,7 +127,7 @@ class FileRecords:
         self.ended = False
         self._words = np.frombuffer(file.memory, np.uint64)
         self._lows = self._words.view(np.uint32)[::2]
-        self._shapes: dict[int, Shape] = {}
+        self._shapes: dict[int, tuple[Shape, np.dtype[np.void]]] = {}
 
     def gather(self, rows: Rows) -> bool:
         """Adds rows until the batch is full (False) or all that is complete was taken."""
@@ -160,10 +161,10 @@ class FileRecords:
         """A group for rows with that word; None when it is a record of another kind, which is taken here."""
         code, size = low >> 16, (low & 0xFFFF) * WORD
         if code >= FIRST_SHAPE_CODE:
-            shape = self._shapes[code]
+            shape, dtype = self._shapes[code]
             if not rows.admit(shape.keys, 0):
                 return None
-            group = Group(self._words, shape, size)
+            group = Group(self._words, shape, dtype, size)
             rows.groups.append(group)
             return group
         body = bytes(self.file.memory[self.offset + WORD : self.offset + size])
@@ -175,7 +176,7 @@ class FileRecords:
             rows.count += 1
         elif code == CODE_SHAPE:
             shape = unpack_shape(body)
-            self._shapes[shape.code] = shape
+            self._shapes[shape.code] = (shape, _dtype(shape))
         self.ended = code == CODE_END
         self.offset += size
         return None

@@ -29,8 +29,10 @@ from ._transport import Transport, WriteStream, run_calls
 
 LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
-HOLD_S = 0.05
-"""At least this long from one sending to the next: each costs the trainer some of the interpreter's time."""
+HOLD_S = 0.25
+"""From one sending to the next, unless a batch is full before: each costs the trainer 1 to 2 ms of its interpreter."""
+LEAST_HOLD_S = 0.02
+"""The same when rows come fast."""
 _URGENT_POLL_S = 0.002
 _LEAST_BATCH_LIMIT = 4 * MAX_BATCH_BYTES
 _JOIN_S = 0.5
@@ -139,9 +141,7 @@ class _Sender:
         error: Why it has given up, or None.
     """
 
-    def __init__(
-        self, journal: Journal, transport: Transport, wakes: SimpleQueue[None], writer_id: str
-    ) -> None:
+    def __init__(self, journal: Journal, transport: Transport, wakes: SimpleQueue[None], writer_id: str) -> None:
         self.error: RundError | None = None
         self._journal = journal
         self._transport = transport
@@ -155,6 +155,8 @@ class _Sender:
         self._moved = threading.Condition(threading.Lock())
         self._sent_position = 0
         self._urgent_until = 0
+        self._sent_at = time.monotonic()
+        self._hold_s = HOLD_S
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="rund-sender", daemon=True)
         self._thread.start()
@@ -214,6 +216,7 @@ class _Sender:
             self._give_up(InternalError(f"the sender failed: {error!r}"))
 
     def _send(self) -> None:
+        began = self._reader.position
         while not self._stopped and self._may_send():
             rows = self._reader.take()
             if rows is not None:
@@ -221,6 +224,14 @@ class _Sender:
             with self._moved:
                 self._sent_position = self._reader.position
                 self._moved.notify_all()
+        self._set_pace(self._reader.position - began)
+
+    def _set_pace(self, sent_bytes: int) -> None:
+        """Rests next time until a batch should be full, at the speed at which these bytes have come."""
+        if sent_bytes:
+            now = time.monotonic()
+            full = MAX_BATCH_BYTES * (now - self._sent_at) / sent_bytes
+            self._sent_at, self._hold_s = now, min(HOLD_S, max(LEAST_HOLD_S, full))
 
     def _send_rows(self, rows: Rows) -> None:
         head, stream = self._journal.head, self._stream
@@ -290,7 +301,7 @@ class _Sender:
                 self._wakes.get()
             self._sleep(LINGER_S)
             return
-        self._sleep(HOLD_S)
+        self._sleep(self._hold_s)
 
     def _sleep(self, seconds: float) -> None:
         """Sleeps, but not when somebody calls, and forgets the calls of before."""

@@ -233,4 +233,8 @@ class TestNodeReadsErrors:
 
     def test_metadata(self, exchange: Exchange) -> None:
         assert exchange.said["no run"]["ErrorInfo"]["metadata"] == {"resource": "projects/node/runs/absent"}
-        assert exchange.said["dictionary"]["ErrorInfo"]["metadata"] == {"column": "text"}
+        assert exchange.said["dictionary"]["ErrorInfo"]["metadata"] == {
+            "column": "text",
+            "sequence": "1",
+            "committed_sequence": "0",
+        }

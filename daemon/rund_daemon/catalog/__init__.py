@@ -16,6 +16,7 @@ from rund_daemon.model import FolderMove
 
 from . import keys, shelves
 from .environment import open_environment
+from .reserve import Reserve
 from .shelves import Shelf
 from .transaction import Change, Snapshot
 from .writer import AppendSink, CatalogWriter
@@ -35,12 +36,26 @@ class Mover(Protocol):
 class Catalog:
     """An open catalog with its writer thread."""
 
-    def __init__(self, folder: Path, map_size: int, sink: AppendSink[Any], mover: Mover) -> None:
-        """Opens the catalog and finishes the moves that an earlier daemon left undone."""
+    def __init__(
+        self, folder: Path, map_size: int, sink: AppendSink[Any], mover: Mover, reserve_bytes: int = 0
+    ) -> None:
+        """Opens the catalog and finishes the moves that an earlier daemon left undone.
+
+        Args:
+            folder: `<root>/catalog`.
+            map_size: bytes of address space; a bound on the catalog's size.
+            sink: where appends go.
+            mover: carries out folder moves.
+            reserve_bytes: disk space that is held back for deletions.
+
+        Raises:
+            StateError: it can't be opened, or was written by a newer version.
+        """
         self._environment, self._databases = open_environment(folder, map_size)
         self._mover = mover
-        self._writer = CatalogWriter(self._environment, self._databases, sink, self._finish_moves)
-        self._finish_moves()
+        reserve = Reserve(folder / "reserve", reserve_bytes)
+        self._writer = CatalogWriter(self._environment, self._databases, sink, self._finish_moves, reserve)
+        self._writer.settle_now()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts to take work."""
@@ -52,9 +67,9 @@ class Catalog:
         with self._environment.begin() as txn:
             yield Snapshot(txn, self._databases)
 
-    def submit(self, mutation: Callable[[Change], T]) -> asyncio.Future[T]:
-        """Queues a mutation; the future is answered once it is durable."""
-        return self._writer.submit(mutation)
+    def submit(self, mutation: Callable[[Change], T], *, deletes: bool = False) -> asyncio.Future[T]:
+        """Queues a mutation; the future is answered once it is durable. One that `deletes` works on a full disk too."""
+        return self._writer.submit(mutation, deletes=deletes)
 
     def append(self, append: object) -> None:
         """Queues an append for the sink."""

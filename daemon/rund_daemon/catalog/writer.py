@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ import lmdb
 
 from rund_daemon.errors import DrainingError, ExhaustedError, Reason
 
+from .reserve import Reserve
 from .shelves import MOVES
 from .transaction import Change
 
@@ -36,6 +38,9 @@ A_contra = TypeVar("A_contra", contravariant=True)
 
 # Bounds how long the first of a group waits for the last; a commit of this many costs milliseconds.
 MAX_GROUP = 512
+
+# A file system with less than this is full, whatever else it says.
+_FULL_BYTES = 1024 * 1024
 
 
 class AppendSink(Protocol[A_contra]):
@@ -55,6 +60,7 @@ class AppendSink(Protocol[A_contra]):
 class _Mutation(Generic[T]):
     apply: Callable[[Change], T]
     future: asyncio.Future[T]
+    deletes: bool
     result: T | None = None
     error: BaseException | None = None
 
@@ -68,6 +74,7 @@ class CatalogWriter:
         databases: Databases,
         sink: AppendSink[Any],
         settle: Callable[[], None],
+        reserve: Reserve,
     ) -> None:
         """Does not start the thread yet.
 
@@ -77,11 +84,13 @@ class CatalogWriter:
             sink: where appends go.
             settle: carries out what committed transactions left to be done to folders. Called on this thread after such
                 a commit, before anyone is answered. While it fails nothing more is committed.
+            reserve: space that is kept for deletions.
         """
         self._environment = environment
         self._databases = databases
         self._sink = sink
         self._settle = settle
+        self._reserve = reserve
         self._settled = threading.Event()
         self._settled.set()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -94,14 +103,24 @@ class CatalogWriter:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, apply: Callable[[Change], T]) -> asyncio.Future[T]:
-        """Queues a mutation. The future gives its result once it is durable, or the error that it raised."""
+    def settle_now(self) -> None:
+        """Carries out what an earlier daemon left to be done. Only before `start`."""
+        self._settled.clear()
+        self._try_to_settle()
+
+    def submit(self, apply: Callable[[Change], T], *, deletes: bool = False) -> asyncio.Future[T]:
+        """Queues a mutation. The future gives its result once it is durable, or the error that it raised.
+
+        Args:
+            apply: checks and writes.
+            deletes: whether it may use the space that is kept for deletions.
+        """
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
         if self._closing:
             future.set_exception(DrainingError())
         else:
-            self._queue.put(_Mutation(apply, future))
+            self._queue.put(_Mutation(apply, future, deletes))
         return future
 
     def append(self, append: object) -> None:
@@ -134,6 +153,8 @@ class CatalogWriter:
 
     def _commit(self, mutations: list[_Mutation[Any]], appends: list[Any]) -> list[Any]:
         """Commits a group, and gives the appends that must wait for the folders that its mutations move."""
+        if not self._reserve.take():
+            mutations = self._only_deletions(mutations, self._no_space())
         moving = False
         held: list[Any] = []
         try:
@@ -151,20 +172,36 @@ class CatalogWriter:
         except BaseException as fault:
             if moving:
                 self._settled.set()
-            appends, held = appends + held, []
-            self._fail(mutations, appends, fault)
-        else:
-            self._try_to_settle()
-            self._sink.committed(appends)
+            self._fail(mutations, appends + held, fault)
+            return []
+        self._try_to_settle()
+        self._sink.committed(appends)
         self._answer(mutations)
         return held
 
     def _fail(self, mutations: list[_Mutation[Any]], appends: list[Any], fault: BaseException) -> None:
-        error = _domain_error(fault)
-        logger.error("commit_failed", exc_info=fault, extra={"mutations": len(mutations), "appends": len(appends)})
+        error = self._domain_error(fault)
+        full = isinstance(error, ExhaustedError)
+        logger.error(
+            "commit_failed",
+            exc_info=None if full else fault,
+            extra={"mutations": len(mutations), "appends": len(appends), "error": str(fault)},
+        )
+        self._sink.abandoned(appends, error)
+        deletions = self._only_deletions(mutations, error) if full else []
+        if deletions and self._reserve.give_up():
+            self._commit(deletions, [])
+            return
         for mutation in mutations:
             mutation.error = mutation.error or error
-        self._sink.abandoned(appends, error)
+        self._answer(mutations)
+
+    def _only_deletions(self, mutations: list[_Mutation[Any]], error: BaseException) -> list[_Mutation[Any]]:
+        others = [mutation for mutation in mutations if not mutation.deletes]
+        for mutation in others:
+            mutation.error = mutation.error or error
+        self._answer(others)
+        return [mutation for mutation in mutations if mutation.deletes]
 
     def _settle_if_needed(self) -> None:
         if not self._settled.is_set():
@@ -174,21 +211,50 @@ class CatalogWriter:
     def _try_to_settle(self) -> None:
         try:
             self._settle_if_needed()
-        except Exception:
+        except Exception as error:
+            if isinstance(self._domain_error(error), ExhaustedError) and self._reserve.give_up():
+                self._try_to_settle()
+                return
             # What is committed is so whatever the folders say. The next group settles first, or is refused.
             logger.exception("folder_move_failed")
 
     def _apply(self, txn: lmdb.Transaction[bytes], mutation: _Mutation[Any]) -> None:
+        mutation.error = None
         try:
             with self._environment.begin(parent=txn, write=True) as child:
                 mutation.result = mutation.apply(Change(child, self._databases))
         except Exception as error:
-            mutation.error = _domain_error(error)
+            mutation.error = self._domain_error(error)
 
     def _answer(self, mutations: list[_Mutation[Any]]) -> None:
         assert self._loop is not None
         if mutations and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_resolve, mutations)
+
+    def _domain_error(self, error: BaseException) -> BaseException:
+        """A full disk or map is an answer to the caller; everything else is a fault of ours."""
+        return self._no_space() if self._is_full(error) else error
+
+    def _is_full(self, error: BaseException) -> bool:
+        if isinstance(error, lmdb.MapFullError):
+            return True
+        if not isinstance(error, (OSError, lmdb.Error)):
+            return False
+        # LMDB 0.9 reports the errno of its write, and EIO for a write that was cut short: by a full disk, as a rule.
+        cut_short = isinstance(error, lmdb.Error) and _errno(error) == errno.EIO
+        return _errno(error) in (errno.ENOSPC, errno.EDQUOT) or (cut_short and self._free_bytes() < _FULL_BYTES)
+
+    def _free_bytes(self) -> int:
+        state = os.statvfs(self._environment.path())
+        return state.f_bavail * state.f_frsize
+
+    @staticmethod
+    def _no_space() -> ExhaustedError:
+        return ExhaustedError(
+            Reason.NO_SPACE,
+            "there is no room left for the catalog; delete runs or give the file system more room",
+            retry_after_seconds=5.0,
+        )
 
 
 def _resolve(mutations: list[_Mutation[Any]]) -> None:
@@ -199,21 +265,6 @@ def _resolve(mutations: list[_Mutation[Any]]) -> None:
             mutation.future.set_exception(mutation.error)
         else:
             mutation.future.set_result(mutation.result)
-
-
-def _domain_error(error: BaseException) -> BaseException:
-    """A full disk or map is an answer to the caller; everything else is a fault of ours."""
-    full = isinstance(error, lmdb.MapFullError) or (
-        # LMDB 0.9 reports a full disk as a plain error with the errno of its write.
-        isinstance(error, (OSError, lmdb.Error)) and _errno(error) in (errno.ENOSPC, errno.EDQUOT)
-    )
-    if not full:
-        return error
-    return ExhaustedError(
-        Reason.NO_SPACE,
-        "there is no room left for the catalog; delete runs or give the file system more room",
-        retry_after_seconds=5.0,
-    )
 
 
 def _errno(error: OSError | lmdb.Error) -> int | None:

@@ -26,6 +26,8 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "tail": ("tail", "Print the last rows of a run's table, and follow it."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash."),
+    "recover": ("recover", "Send the rows that dead trainers have left in their journals."),
+    "fsck": ("fsck", "Check what a root keeps against its catalog."),
     "token": ("token", "Make, list and remove tokens for callers on TCP."),
     "config": ("config", "Show the settings of a daemon."),
     "call": ("call", "Call any unary method of rund.v1."),

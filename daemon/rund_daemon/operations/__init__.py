@@ -14,7 +14,7 @@ from itertools import islice
 
 from rund_daemon.catalog import Catalog, Change, Snapshot, shelves
 from rund_daemon.catalog.requests import once
-from rund_daemon.errors import DrainingError, NotFoundError, Reason, RundError
+from rund_daemon.errors import DrainingError, ExhaustedError, NotFoundError, Reason, RundError
 from rund_daemon.feed import Feed
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import Micros, Operation, RequestKey, Uid
@@ -48,7 +48,12 @@ class Operations:
                 change.put(shelves.OPERATIONS, operation.uid, _failed(operation, error, now))
             return len(open_)
 
-        return await self._catalog.submit(mutation)
+        try:
+            return await self._catalog.submit(mutation)
+        except ExhaustedError as error:
+            # On a full disk the daemon starts all the same, for reading and deleting; the next start says it.
+            logger.warning("operations_left_open", extra={"error": error.message})
+            return 0
 
     async def start(
         self, method: str, target: str, request: RequestKey, job: Job, check: Callable[[Snapshot], None]

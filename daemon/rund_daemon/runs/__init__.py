@@ -130,7 +130,7 @@ class Runs:
             changes.check_etag(run, etag)
             return trash.move_to_trash(change, run, now, self._layout)
 
-        return await self._change(request, mutation)
+        return await self._change(request, mutation, deletes=True)
 
     async def undelete(self, name: RunName, uid: Uid | None, request: RequestKey) -> Run:
         """Takes a run out of trash. Raises NotFoundError, ExistsError."""
@@ -213,7 +213,7 @@ class Runs:
         self._feed.publish((table.uid,))
         return state
 
-    async def _change(self, request: RequestKey, carry_out: Callable[[Change], Run]) -> Run:
+    async def _change(self, request: RequestKey, carry_out: Callable[[Change], Run], *, deletes: bool = False) -> Run:
         now = self._clock()
 
         def mutation(change: Change) -> Run:
@@ -227,9 +227,9 @@ class Runs:
             )
             return run
 
-        return await self._submit(mutation)
+        return await self._submit(mutation, deletes=deletes)
 
-    async def _submit(self, mutation: Callable[[Change], T]) -> T:
-        result = await self._catalog.submit(mutation)
+    async def _submit(self, mutation: Callable[[Change], T], *, deletes: bool = False) -> T:
+        result = await self._catalog.submit(mutation, deletes=deletes)
         self._feed.publish((RUNS_TOPIC,))
         return result

@@ -1,8 +1,9 @@
 """What a write stream was given and the daemon has not acknowledged yet.
 
 The state that a stream's threads share: those that write and wait, gRPC's own that asks for the next message,
-the reader of the answers, and the supervisor that opens calls. One condition guards it, and no I/O happens
-under it. This module knows no gRPC: a call is any object, and one that is not the present one is not heard.
+the reader of the answers, and the supervisor that opens calls. One lock guards it, and no I/O happens under
+it. Each waits on a condition of its own, because whoever is woken for nothing costs the trainer time: gRPC on
+``_sendable``, those that write on ``_progress``, the supervisor on ``_events``. This module knows no gRPC: a call is any object, and one that is not the present one is not heard.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from rund._errors import (
     WaitTimeoutError,
     WrongStateError,
 )
+
+_LOOK_S = 1.0
+"""How often the supervisor looks whether an answer is overdue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,10 @@ class Outbox:
         self.limits: StreamLimits | None = None
         self.error: RundError | None = None
         self.finished = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._sendable = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)
+        self._events = threading.Condition(self._lock)
         self._parcels: dict[int, Parcel] = {}
         self._bytes = 0
         self._last = 0
@@ -96,14 +103,15 @@ class Outbox:
         Raises:
             RundError: The stream has failed or was closed.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._over() or self._has_room(data.size))
+        with self._lock:
+            self._progress.wait_for(lambda: self._over() or self._has_room(data.size))
             self._refuse_if_over()
             self._begin_waiting()
             self._last += 1
             self._parcels[self._last] = Parcel(self._last, schema, data)
             self._bytes += data.size
-            self._changed.notify_all()
+            self._sendable.notify_all()
+            self._wake_supervisor()
             return self._last
 
     def ask_open(self, *, wait: bool) -> StreamLimits | None:
@@ -112,19 +120,19 @@ class Outbox:
         Raises:
             RundError: The stream has failed or was closed.
         """
-        with self._changed:
+        with self._lock:
             if self._call is None and not self._opening:
                 self._begin_waiting()
                 self._opening = True
-                self._changed.notify_all()
+                self._wake_supervisor()
             if wait:
-                self._changed.wait_for(lambda: self._over() or self.limits is not None)
+                self._progress.wait_for(lambda: self._over() or self.limits is not None)
             self._refuse_if_over()
             return self.limits
 
     def has_room(self, size: int) -> bool:
         """Whether a batch of this size would be queued at once."""
-        with self._changed:
+        with self._lock:
             return not self._over() and self._has_room(size)
 
     def wait(self, sequence: int | None, timeout: float | None) -> None:
@@ -134,9 +142,9 @@ class Outbox:
             WaitTimeoutError: They were not in that time.
             RundError: The stream has failed.
         """
-        with self._changed:
+        with self._lock:
             wanted = self._last if sequence is None else sequence
-            self._changed.wait_for(lambda: self.finished or self.committed >= wanted, timeout)
+            self._progress.wait_for(lambda: self.finished or self.committed >= wanted, timeout)
             if self.committed >= wanted:
                 return
             self._raise_error()
@@ -149,13 +157,15 @@ class Outbox:
             WaitTimeoutError: It did not answer in that time.
             RundError: The stream has failed.
         """
-        with self._changed:
+        with self._lock:
             self._raise_error()
             if self._closing is None:
                 self._begin_waiting()
                 self._closing = closing
-                self._changed.notify_all()
-            self._changed.wait_for(lambda: self.finished, timeout)
+                self._sendable.notify_all()
+                self._progress.notify_all()
+                self._wake_supervisor()
+            self._progress.wait_for(lambda: self.finished, timeout)
             self._raise_error()
             if not self.finished:
                 raise WaitTimeoutError("the daemon did not close the stream in time")
@@ -165,13 +175,13 @@ class Outbox:
 
     def wait_until_wanted(self) -> bool:
         """Waits until there is a reason for a call; False when the stream is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.finished or self._wanted())
+        with self._lock:
+            self._events.wait_for(lambda: self.finished or self._wanted())
             return not self.finished
 
     def begin_call(self, call: object) -> bytes:
         """Makes a call the present one; gives the schema of the batch that it begins with, or nothing."""
-        with self._changed:
+        with self._lock:
             self._call, self._call_error = call, None
             self._sent, self._close_sent = None, False
             self._waiting_since = time.monotonic()
@@ -182,32 +192,29 @@ class Outbox:
 
         A daemon that owes an answer for longer than the timeout ends the call, too.
         """
-        with self._changed:
+        with self._lock:
             while not self.finished and self._call_error is None:
-                if self._waiting_since is None:
-                    self._changed.wait()
-                    continue
-                left = self._waiting_since + answer_timeout - time.monotonic()
-                if left <= 0:
+                since = self._waiting_since
+                if since is not None and time.monotonic() - since > answer_timeout:
                     message = f"the daemon has not answered for {answer_timeout:.0f} s"
                     self._end_call(DaemonUnavailableError(message, code="DEADLINE_EXCEEDED"))
                 else:
-                    self._changed.wait(left)
+                    self._events.wait(_LOOK_S)  # cheaper than to be woken for every batch
             return None if self.finished else self._call_error
 
     def stalled_for(self) -> float:
         """Seconds since the last batch became durable, or since the first one waits."""
-        with self._changed:
+        with self._lock:
             return time.monotonic() - self._stalled_since
 
     def pause(self, seconds: float) -> None:
         """Waits, but not beyond the end of the stream."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.finished, seconds)
+        with self._lock:
+            self._events.wait_for(lambda: self.finished, seconds)
 
     def fail(self, error: RundError) -> None:
         """Ends the stream for good."""
-        with self._changed:
+        with self._lock:
             if not self.finished:
                 self.error = error
                 self._finish()
@@ -220,8 +227,8 @@ class Outbox:
 
     def next_message(self, call: object) -> Parcel | Closing | None:
         """Waits for what the call has to send next; None when it has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: call is not self._call or self._next() is not None)
+        with self._lock:
+            self._sendable.wait_for(lambda: call is not self._call or self._next() is not None)
             if call is not self._call:
                 return None
             message = self._next()
@@ -235,7 +242,7 @@ class Outbox:
 
     def opened(self, call: object, committed: int, limits: StreamLimits) -> None:
         """The daemon has opened the stream and holds it up to a sequence."""
-        with self._changed:
+        with self._lock:
             if call is not self._call:
                 return
             problem = self._check_committed(committed)
@@ -247,16 +254,17 @@ class Outbox:
             self._last = max(self._last, committed)
             self._sent = committed
             self._commit(committed)
+            self._sendable.notify_all()
 
     def acked(self, call: object, committed: int) -> None:
         """All batches up to a sequence are durable."""
-        with self._changed:
+        with self._lock:
             if call is self._call:
                 self._commit(committed)
 
     def closed(self, call: object, table: object) -> None:
         """The daemon has answered the wish to close."""
-        with self._changed:
+        with self._lock:
             if call is self._call:
                 self._closed_table = table
                 self._commit(self._last)
@@ -264,7 +272,7 @@ class Outbox:
 
     def ended(self, call: object, error: RundError) -> None:
         """The call is over."""
-        with self._changed:
+        with self._lock:
             if call is self._call:
                 self._end_call(error)
 
@@ -299,7 +307,7 @@ class Outbox:
         self.committed = max(self.committed, committed)
         owes = self._close_sent or (self._sent or 0) > self.committed
         self._waiting_since = now if owes else None
-        self._changed.notify_all()
+        self._progress.notify_all()
 
     def _check_committed(self, committed: int) -> RundError | None:
         if committed < self.committed:
@@ -312,12 +320,18 @@ class Outbox:
 
     def _end_call(self, error: RundError) -> None:
         self._call, self._call_error, self._waiting_since = None, error, None
-        self._changed.notify_all()
+        self._sendable.notify_all()
+        self._events.notify_all()
 
     def _finish(self) -> None:
         self.finished = True
         self._call, self._waiting_since = None, None
-        self._changed.notify_all()
+        for condition in (self._sendable, self._progress, self._events):
+            condition.notify_all()
+
+    def _wake_supervisor(self) -> None:
+        if self._call is None:
+            self._events.notify_all()
 
     def _refuse_if_over(self) -> None:
         self._raise_error()
