@@ -29,10 +29,12 @@ from ._transport import Transport, WriteStream, run_calls
 
 LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
-HOLD_S = 0.25
-"""From one sending to the next, unless a batch is full before: each costs the trainer 1 to 2 ms of its interpreter."""
-LEAST_HOLD_S = 0.02
-"""The same when rows come fast."""
+LEAST_HOLD_S, MOST_HOLD_S = 0.1, 1.0
+"""Bounds of the time from one sending to the next, unless a batch is full before."""
+HOLD_COSTS = 250
+"""That time, in multiples of what a sending costs this thread: with gRPC's threads it is 1 % of the interpreter."""
+FULL_HOLD_S = 0.02
+"""At least so long even when batches are full: more than that is sent in one go."""
 _URGENT_POLL_S = 0.002
 _LEAST_BATCH_LIMIT = 4 * MAX_BATCH_BYTES
 _JOIN_S = 0.5
@@ -156,7 +158,8 @@ class _Sender:
         self._sent_position = 0
         self._urgent_until = 0
         self._sent_at = time.monotonic()
-        self._hold_s = HOLD_S
+        self._cost_s = LEAST_HOLD_S / HOLD_COSTS
+        self._hold_s = LEAST_HOLD_S
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="rund-sender", daemon=True)
         self._thread.start()
@@ -216,7 +219,7 @@ class _Sender:
             self._give_up(InternalError(f"the sender failed: {error!r}"))
 
     def _send(self) -> None:
-        began = self._reader.position
+        began, position = time.thread_time(), self._reader.position
         while not self._stopped and self._may_send():
             rows = self._reader.take()
             if rows is not None:
@@ -224,14 +227,16 @@ class _Sender:
             with self._moved:
                 self._sent_position = self._reader.position
                 self._moved.notify_all()
-        self._set_pace(self._reader.position - began)
+        if self._reader.position > position:
+            self._set_pace(self._reader.position - position, time.thread_time() - began)
 
-    def _set_pace(self, sent_bytes: int) -> None:
-        """Rests next time until a batch should be full, at the speed at which these bytes have come."""
-        if sent_bytes:
-            now = time.monotonic()
-            full = MAX_BATCH_BYTES * (now - self._sent_at) / sent_bytes
-            self._sent_at, self._hold_s = now, min(HOLD_S, max(LEAST_HOLD_S, full))
+    def _set_pace(self, sent_bytes: int, cost_s: float) -> None:
+        """Says how long to rest: as the cost asks, or until a batch should be full if rows go on coming as fast."""
+        now = time.monotonic()
+        full = MAX_BATCH_BYTES * (now - self._sent_at) / sent_bytes
+        self._cost_s += (cost_s - self._cost_s) / 4
+        hold = min(MOST_HOLD_S, max(LEAST_HOLD_S, HOLD_COSTS * self._cost_s))
+        self._sent_at, self._hold_s = now, max(FULL_HOLD_S, min(full, hold))
 
     def _send_rows(self, rows: Rows) -> None:
         head, stream = self._journal.head, self._stream

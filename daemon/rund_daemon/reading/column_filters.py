@@ -9,7 +9,7 @@ range. A null compares false, so `NOT` keeps it. Fields of structs and values of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -50,6 +50,14 @@ class _Operand:
     expression: Expression
     kind: Any
     name: str
+
+
+# Not pyarrow's to_pandas_dtype: before pyarrow 24 it needs pandas.
+_NUMPY_FLOATS: Mapping[pa.DataType, type[np.floating[Any]]] = {
+    pa.float16(): np.float16,
+    pa.float32(): np.float32,
+    pa.float64(): np.float64,
+}
 
 
 def to_expression(tree: Filter, schema: pa.Schema) -> pc.Expression:
@@ -172,7 +180,7 @@ def _test_float(operand: _Operand, comparator: Operator, literal: Literal) -> Ex
 def _rounded(number: int | float, kind: Any) -> float:
     try:
         with np.errstate(over="ignore"):
-            return float(np.dtype(kind.to_pandas_dtype()).type(number))
+            return float(_NUMPY_FLOATS[kind](number))
     except OverflowError:
         return math.copysign(math.inf, number)
 

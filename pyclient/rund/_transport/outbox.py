@@ -1,9 +1,11 @@
 """What a write stream was given and the daemon has not acknowledged yet.
 
 The state that a stream's threads share: those that write and wait, gRPC's own that asks for the next message,
-the reader of the answers, and the supervisor that opens calls. One lock guards it, and no I/O happens under
-it. Each waits on a condition of its own, because whoever is woken for nothing costs the trainer time: gRPC on
-``_sendable``, those that write on ``_progress``, the supervisor on ``_events``. This module knows no gRPC: a call is any object, and one that is not the present one is not heard.
+the reader of the answers, and the supervisor that opens calls. One lock guards it, and no I/O happens under it.
+Each waits on a condition of its own, because whoever is woken for nothing costs the trainer time: gRPC on
+``_sendable``, those that write on ``_progress``, the supervisor on ``_events``.
+
+This module knows no gRPC: a call is any object, and one that is not the present one is not heard.
 """
 
 from __future__ import annotations

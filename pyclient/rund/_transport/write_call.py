@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 from rund_pb.v1 import metrics_service_pb2 as pb
@@ -45,7 +45,8 @@ class WriteCall:
         self._transport = transport
         self._outbox = outbox
         self._opening = opening
-        self._call: grpc.CallIterator[pb.WriteMetricsResponse] | None = None
+        # Any: grpc has no public name for a call that is also an iterator.
+        self._call: Any = None
 
     def start(self, schema: bytes) -> None:
         """Opens the call.
