@@ -41,7 +41,7 @@ _JOIN_S = 0.5
 
 
 class HistoryLog:
-    """What ``run.log`` writes to. Safe for use by many threads and in signal handlers.
+    """What ``run.log`` writes to. Safe for use by many threads; ``log`` in signal handlers and finalizers, too.
 
     In a forked child ``log`` goes on, into a journal of the child's own that the daemon drains; ``flush`` and ``close``
     have nothing to wait for there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,18 +13,19 @@ from rund_daemon.catalog.transaction import Change, Snapshot
 
 # Few different bytes, so that keys share prefixes; 0xff has no byte above it.
 KEYS = st.lists(st.sampled_from([0x00, 0x01, 0x61, 0xFE, 0xFF]), min_size=1, max_size=4).map(bytes)
+Opened = tuple[lmdb.Environment, dict[str, object]]
 PREFIXES = st.one_of(st.just(b""), KEYS)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory):
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     opened = lmdb.Environment(str(tmp_path_factory.mktemp("lmdb")), max_dbs=2, lib_version=0, sync=False)
     databases = {"meta": opened.open_db(b"meta")}
     yield opened, databases
     opened.close()
 
 
-def filled(environment, keys):
+def filled(environment: Opened, keys: Iterable[bytes]) -> tuple[lmdb.Transaction, Change]:
     """A transaction that has these keys and is never committed."""
     opened, databases = environment
     txn = opened.begin(write=True)
@@ -33,9 +36,11 @@ def filled(environment, keys):
     return txn, change
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.sets(KEYS, max_size=30), prefix=PREFIXES, start=PREFIXES)
-def test_a_scan_gives_what_a_sorted_list_gives(environment, keys, prefix, start) -> None:
+def test_a_scan_gives_what_a_sorted_list_gives(
+    environment: Opened, keys: set[bytes], prefix: bytes, start: bytes
+) -> None:
     txn, change = filled(environment, keys)
     try:
         below = [key for key in sorted(keys) if key.startswith(prefix)]
@@ -53,7 +58,7 @@ def test_a_scan_gives_what_a_sorted_list_gives(environment, keys, prefix, start)
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.sets(KEYS, max_size=30), prefix=PREFIXES)
-def test_deleting_all_leaves_the_others(environment, keys, prefix) -> None:
+def test_deleting_all_leaves_the_others(environment: Opened, keys: set[bytes], prefix: bytes) -> None:
     txn, change = filled(environment, keys)
     try:
         assert change.delete_all(META, prefix) == sum(key.startswith(prefix) for key in keys)
@@ -62,7 +67,7 @@ def test_deleting_all_leaves_the_others(environment, keys, prefix) -> None:
         txn.abort()
 
 
-def test_a_snapshot_sees_one_moment(environment) -> None:
+def test_a_snapshot_sees_one_moment(environment: Opened) -> None:
     opened, databases = environment
     with opened.begin(write=True) as txn:
         Change(txn, databases).put(META, b"key", b"before")
@@ -73,7 +78,7 @@ def test_a_snapshot_sees_one_moment(environment) -> None:
         assert snapshot.get(META, b"key") == b"before"
 
 
-def test_revisions_count_up_and_are_taken_back_with_their_transaction(environment) -> None:
+def test_revisions_count_up_and_are_taken_back_with_their_transaction(environment: Opened) -> None:
     opened, databases = environment
     with opened.begin(write=True) as txn:
         change = Change(txn, databases)
@@ -86,7 +91,7 @@ def test_revisions_count_up_and_are_taken_back_with_their_transaction(environmen
         assert Snapshot(reading, databases).revision == 2
 
 
-def test_missing_keys(environment) -> None:
+def test_missing_keys(environment: Opened) -> None:
     txn, change = filled(environment, {b"a"})
     try:
         assert change.get(META, b"b") is None

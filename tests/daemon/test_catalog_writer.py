@@ -1,4 +1,4 @@
-"""Group commit: one fault spoils nobody else's work, folders follow the commit, and a crash between the two is mended."""
+"""Group commit: one fault spoils nobody else's work, folders follow the commit, and a crash in between is mended."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@
     ├── table_uids              table uid                             → run uid, u32 number
     ├── marks                   table uid                             → TableMark
     ├── segments                table uid, u32 number                 → Segment
-    ├── open_segments           table uid, u32 number                 → nothing           what a start cuts back
+    ├── open_segments           table uid, u32 number                 → state             what a start cuts back
     ├── batches                 table uid, u64 first row              → Batch             in order of commits
     ├── streams                 table uid, stream id                  → Stream
     ├── input_tables            table uid                             → InputTable

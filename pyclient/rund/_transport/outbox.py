@@ -273,9 +273,10 @@ class Outbox:
                 self._finish()
 
     def ended(self, call: object, error: RundError) -> None:
-        """The call is over."""
+        """The call is over. Its error says how far the daemon holds the stream: an ack may have been lost with it."""
         with self._lock:
             if call is self._call:
+                self._commit(int(error.details.get("committed_sequence", 0)))
                 self._end_call(error)
 
     # Under the condition.

@@ -12,6 +12,9 @@ from rund._journal_format import FLAG_LOCKS, FLAG_SENDER
 
 from .conftest import Folder, rows_of
 
+# Newer Pythons warn of any fork beside threads; here it is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 
 def test_rows_of_many_threads_are_all_there(folder: Folder) -> None:
     journal = folder.new(total_bytes=64 << 20)
