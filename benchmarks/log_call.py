@@ -34,8 +34,9 @@ from rund._transport import Transport, run_calls
 from rund._transport.run_calls import NewRun
 
 STEPS = 100_000
-LOOP_STEPS = 1_500
-PAIRS = 5
+ROUNDS = 5
+LOOP_STEPS = 500
+LOOP_PAIRS = 25
 
 
 @contextmanager
@@ -113,19 +114,15 @@ def run_loop(rounds: int, log: HistoryLog | None) -> Loop:
     return Loop(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def slowdown_percent(make: Callable[[], HistoryLog]) -> tuple[float, float]:
-    """How much longer the loop takes with the log: by the best of several rounds, and by processor time."""
+def slowdown_percent(log: HistoryLog) -> tuple[float, float]:
+    """How much longer the loop takes with the log, by the clock and by processor time: medians of many short pairs."""
     rounds = 1000
     while (took := run_loop(rounds, None).cpu_s) < 0.9 * LOOP_STEPS / 1000:
         rounds = int(rounds * LOOP_STEPS / 1000 / took)
-    plain, logged = list[Loop](), list[Loop]()
-    for _ in range(PAIRS):
-        log = make()
-        plain.append(run_loop(rounds, None))
-        logged.append(run_loop(rounds, log))
-        log.close(60)
-    wall = min(loop.wall_s for loop in logged) / min(loop.wall_s for loop in plain)
-    cpu = statistics.median(loop.cpu_s for loop in logged) / statistics.median(loop.cpu_s for loop in plain)
+    run_loop(rounds, log)
+    pairs = [(run_loop(rounds, None), run_loop(rounds, log)) for _ in range(LOOP_ROUNDS)]
+    wall = statistics.median(logged.wall_s / plain.wall_s for plain, logged in pairs)
+    cpu = statistics.median(logged.cpu_s / plain.cpu_s for plain, logged in pairs)
     return 100 * (wall - 1), 100 * (cpu - 1)
 
 
@@ -145,9 +142,13 @@ def main() -> None:
             sending = new_log(transport, root, sends=True)
             show_calls("log, while the rows are sent", call_times_us(sending, options.calls))
             sending.close(60)
-            rates = [rows_per_second(lambda: new_log(transport, root, sends=True)) for _ in range(PAIRS)]
-            print(f"{'until everything is acknowledged':34} {statistics.median(rates):,.0f} rows/s (of {PAIRS} rounds)")
-            wall, cpu = slowdown_percent(lambda: new_log(transport, root, sends=True))
+            rates = [rows_per_second(lambda: new_log(transport, root, sends=True)) for _ in range(ROUNDS)]
+            print(
+                f"{'until everything is acknowledged':34} {statistics.median(rates):,.0f} rows/s (median of {ROUNDS})"
+            )
+            steady = new_log(transport, root, sends=True)
+            wall, cpu = slowdown_percent(steady)
+            steady.close(60)
             print(f"{'a loop of 1 ms a step is slower by':34} {wall:.2f} %, and takes {cpu:.2f} % more processor time")
 
 

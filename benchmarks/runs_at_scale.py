@@ -279,7 +279,7 @@ def machine() -> dict[str, object]:
         "cpu": processor[0].partition(":")[2].strip() if processor else platform.processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
     }

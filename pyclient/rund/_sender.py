@@ -31,8 +31,8 @@ LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
 LEAST_HOLD_S, MOST_HOLD_S = 0.1, 1.0
 """Bounds of the time from one sending to the next, unless a batch is full before."""
-HOLD_COSTS = 250
-"""That time, in multiples of what a sending costs this thread: with gRPC's threads it is 1 % of the interpreter."""
+HOLD_COSTS = 400
+"""That time, in multiples of what a sending costs this thread. gRPC's threads cost as much again."""
 FULL_HOLD_S = 0.02
 """At least so long even when batches are full: more than that is sent in one go."""
 _URGENT_POLL_S = 0.002

@@ -105,15 +105,16 @@ class MetricsReader:
                 yield Piece(b"", data, row, mark.rows)
 
     def _read_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
-        stretch = self._stretch(table, begin, end)
+        stretch, failed = self._stretch(table, begin, end), None
         while True:
             try:
                 return self._read_stretch(stretch, projection, begin, end)
             except (FileNotFoundError, CorruptError) as error:
-                # The table may have been sealed or moved since, and its place may be another's by now.
-                settled, before = self._catalog.wait_until_settled(_SETTLE_SECONDS), stretch
-                stretch = self._stretch(table, begin, end)
-                if stretch != before:
+                # The table may have been sealed or moved since, and its place may be another's by now. So look again
+                # when all is where the catalog says; what fails twice in one place is damaged.
+                settled, before = self._catalog.wait_until_settled(_SETTLE_SECONDS), failed
+                failed, stretch = stretch, self._stretch(table, begin, end)
+                if not stretch == failed == before:
                     continue
                 if isinstance(error, CorruptError) or not settled:
                     raise

@@ -69,12 +69,12 @@ def merge(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.R
     rows = size = 0
     for batch in batches:
         conformed = conform(batch, schema)
-        if gathered and (rows + batch.num_rows > MERGED_ROWS or size + batch.nbytes > MERGED_BYTES):
+        if gathered and (rows + batch.num_rows > MERGED_ROWS or size + conformed.nbytes > MERGED_BYTES):
             yield _joined(gathered)
             gathered, rows, size = [], 0, 0
         gathered.append(conformed)
         rows += batch.num_rows
-        size += batch.nbytes
+        size += conformed.nbytes
     if gathered:
         yield _joined(gathered)
 
