@@ -164,8 +164,8 @@ def test_urls_of_a_run(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "relative/p/runs/r", f"{ROOT}/p/runs", f"{ROOT}/p/datasets/r", f"{ROOT}/p/runs/r/metrics", "/elsewhere/p/runs/r",
-     f"{ROOT}/../rund root/p/runs/r", f"{ROOT}/p/runs/..", "s3://bucket/p/runs/r", "file://other/p/runs/r",
+    ["", "relative/p/runs/r", f"{ROOT}/p/runs", f"{ROOT}/p/datasets/r", f"{ROOT}/p/runs/r/metrics",
+     "/elsewhere/p/runs/r", f"{ROOT}/../rund root/p/runs/r", f"{ROOT}/p/runs/..", "s3://bucket/p/runs/r", "file://other/p/runs/r",
      "file:p/runs/r", f"{ROOT}/p/runs/\0", f"{ROOT}/trash/runs/r", f"{ROOT}/p/runs/.r", "file:///%2e%2e/x"],
 )  # fmt: skip
 def test_urls_of_no_run(url: str) -> None:

@@ -153,9 +153,7 @@ def test_a_failed_seal_leaves_nothing(tmp_path: Path) -> None:
 def test_merging_keeps_all_rows_in_order_and_no_small_neighbours(sizes: list[int]) -> None:
     schema = pa.schema({"x": pa.int64()})
     starts = np.concatenate([[0], np.cumsum(sizes)]).tolist() if sizes else [0]
-    batches = [
-        pa.record_batch({"x": np.arange(begin, end)}) for begin, end in itertools.pairwise(starts)
-    ]
+    batches = [pa.record_batch({"x": np.arange(begin, end)}) for begin, end in itertools.pairwise(starts)]
     merged = list(merge(batches, schema))
     rows = np.concatenate([batch.column("x").to_numpy() for batch in merged]) if merged else np.array([])
     assert np.array_equal(rows, np.arange(starts[-1]))
