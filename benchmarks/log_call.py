@@ -120,7 +120,7 @@ def slowdown_percent(log: HistoryLog) -> tuple[float, float]:
     while (took := run_loop(rounds, None).cpu_s) < 0.9 * LOOP_STEPS / 1000:
         rounds = int(rounds * LOOP_STEPS / 1000 / took)
     run_loop(rounds, log)
-    pairs = [(run_loop(rounds, None), run_loop(rounds, log)) for _ in range(LOOP_ROUNDS)]
+    pairs = [(run_loop(rounds, None), run_loop(rounds, log)) for _ in range(LOOP_PAIRS)]
     wall = statistics.median(logged.wall_s / plain.wall_s for plain, logged in pairs)
     cpu = statistics.median(logged.cpu_s / plain.cpu_s for plain, logged in pairs)
     return 100 * (wall - 1), 100 * (cpu - 1)

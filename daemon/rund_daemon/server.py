@@ -101,19 +101,32 @@ class CannotListenError(Exception):
     """An address can't be bound."""
 
 
-@dataclass(slots=True)
-class Daemon:
-    """A built daemon. Its parts are those that a stop must speak to."""
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The parts of the domain, built once and handed to whoever needs them."""
 
     config: Config
+    limits: Limits
     layout: Layout
-    catalog: Catalog
     feed: Feed
+    access: FileAccess
+    floor: SpaceFloor
+    catalog: Catalog
     sink: SegmentSink
     sealer: Sealer
+    ingest: Ingest
+    runs: Runs
+    tables: InputTables
+    operations: Operations
     snapshots: RunSnapshots
     liveness: Liveness
-    operations: Operations
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A built daemon: its rooms and its doors."""
+
+    rooms: Rooms
     sessions: WriteSessions
     health: HealthServicer
     server: aio.Server
@@ -126,41 +139,47 @@ class Daemon:
         await self.server.start()
         await self.health.set(READY_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
-        self.sealer.request_ended()
-        journals = JournalWatch(self.config.root, self.addresses[0])
-        work = (self.sealer.run, self.snapshots.run, self.liveness.run, journals.run, self._keep_house)
+        self.rooms.sealer.request_ended()
+        journals = JournalWatch(self.rooms.config.root, self.addresses[0])
+        work = (
+            self.rooms.sealer.run,
+            self.rooms.snapshots.run,
+            self.rooms.liveness.run,
+            journals.run,
+            self._keep_house,
+        )
         self.tasks = [asyncio.create_task(keep_running(run)) for run in work]
-        publish_address(self.config.root, self._address())
+        publish_address(self.rooms.config.root, self._address())
         logger.info("ready", extra={"addresses": [listener.target for listener in self.listeners]})
 
     async def stop(self) -> None:
         """Commits and seals what there is within the grace period, then closes."""
-        deadline = time.monotonic() + self.config.grace_seconds
+        deadline = time.monotonic() + self.rooms.config.grace_seconds
         logger.info("draining")
-        withdraw_address(self.config.root)
+        withdraw_address(self.rooms.config.root)
         await self.health.enter_graceful_shutdown()
         self.sessions.drain()
-        self.feed.close(DrainingError())
-        await self.operations.stop()
+        self.rooms.feed.close(DrainingError())
+        await self.rooms.operations.stop()
         await self.server.stop(max(0.0, deadline - time.monotonic()) / 2)
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        self.sealer.request_all()
+        self.rooms.sealer.request_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self.sealer.finish()
-                while await self.snapshots.write_pending():
+                await self.rooms.sealer.finish()
+                while await self.rooms.snapshots.write_pending():
                     pass
-        await asyncio.get_running_loop().run_in_executor(None, self.catalog.close)
-        self.sink.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.rooms.catalog.close)
+        self.rooms.sink.close()
         logger.info("stopped")
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            self.catalog.check_readers()
-            while await self.catalog.submit(lambda change: forget_requests(change, now(), 1_000)):
+            self.rooms.catalog.check_readers()
+            while await self.rooms.catalog.submit(lambda change: forget_requests(change, now(), 1_000)):
                 pass
 
     @property
@@ -176,7 +195,7 @@ class Daemon:
             "start_ticks": start_ticks(os.getpid()),
             "instance_id": self.instance_id,
             "version": version(),
-            "root": str(self.config.root),
+            "root": str(self.rooms.config.root),
         }
 
 
@@ -194,9 +213,22 @@ async def build(config: Config) -> Daemon:
         CannotListenError: an address can't be bound.
     """
     _raise_file_limit()
+    listeners = listeners_of(config, os.environ)
+    rooms = await _open_rooms(config, _access(config, listeners))
+    sessions = WriteSessions(rooms.runs, rooms.ingest, rooms.sealer, rooms.limits)
+    identity = Identity(version(), str(uuid.uuid4()), rooms.layout.url, os.getpid(), socket.gethostname(), now())
+    authorizer = Authorizer(TokenFile(config.root))
+    server = aio.server(interceptors=[CallInterceptor(authorizer)], options=_server_options(rooms.limits))
+    _add_services(server, rooms, sessions, identity)
+    health = _add_introspection(server)
+    bound = _bind(server, listeners, config)
+    return Daemon(rooms, sessions, health, server, bound, identity.instance_id, [])
+
+
+async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
     loop = asyncio.get_running_loop()
     limits, layout, feed = Limits(), Layout(config.root), Feed()
-    listeners = listeners_of(config, os.environ)
+    floor = SpaceFloor(config.root, config.min_free_bytes)
     folders = threading.Lock()
 
     def move(source: str, destination: str) -> None:
@@ -208,9 +240,34 @@ async def build(config: Config) -> Daemon:
         for table in ripe:
             sealer.request(table)
 
-    floor = SpaceFloor(config.root, config.min_free_bytes)
     sink = SegmentSink(layout, floor, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
+    sealer = Sealer(catalog, layout, sink, floor)
+    _recover(catalog, layout)
+    sink.start(loop)
+    catalog.start(loop)
+    operations = Operations(catalog, feed, now, new_uid)
+    await operations.fail_interrupted()
+    return Rooms(
+        config=config,
+        limits=limits,
+        layout=layout,
+        feed=feed,
+        access=access,
+        floor=floor,
+        catalog=catalog,
+        sink=sink,
+        sealer=sealer,
+        ingest=Ingest(catalog, limits),
+        runs=Runs(catalog, layout, limits, feed, now, new_uid),
+        tables=InputTables(catalog, layout, access, floor, now, new_uid),
+        operations=operations,
+        snapshots=RunSnapshots(catalog, layout, feed, folders),
+        liveness=Liveness(catalog, feed, now, Host(socket.gethostname(), boot_id())),
+    )
+
+
+def _recover(catalog: Catalog, layout: Layout) -> None:
     recovery = recover(catalog, layout)
     logger.info(
         "recovered",
@@ -222,80 +279,50 @@ async def build(config: Config) -> Daemon:
             "unfinished": len(recovery.unfinished),
         },
     )
-    loop.run_in_executor(None, remove_unfinished, recovery)
-    sink.start(loop)
-    catalog.start(loop)
-    access = _access(config, listeners)
-    runs = Runs(catalog, layout, limits, feed, now, new_uid)
-    tables = InputTables(catalog, layout, access, floor, now, new_uid)
-    ingest = Ingest(catalog, limits)
-    sealer = Sealer(catalog, layout, sink, floor)
-    operations = Operations(catalog, feed, now, new_uid)
-    await operations.fail_interrupted()
-    sessions = WriteSessions(runs, ingest, sealer, limits)
-    identity = Identity(version(), str(uuid.uuid4()), layout.url, os.getpid(), socket.gethostname(), now())
-    server = aio.server(
-        interceptors=[CallInterceptor(Authorizer(TokenFile(config.root)))], options=_server_options(limits)
+    # Removing what was being made may take long, and nobody waits for it.
+    asyncio.get_running_loop().run_in_executor(None, remove_unfinished, recovery)
+
+
+def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, identity: Identity) -> None:
+    catalog, layout, feed, limits = rooms.catalog, rooms.layout, rooms.feed, rooms.limits
+    run_servicer = RunServicer(
+        runs=rooms.runs,
+        lists=RunLists(catalog, limits.max_page_size),
+        watch=RunWatch(catalog, feed),
+        copies=RunCopies(catalog, layout, rooms.floor, feed, now, new_uid),
+        operations=rooms.operations,
+        tables=rooms.tables,
+        metrics_by_url=TablesByUrl(catalog, layout, rooms.access),
+        sealer=rooms.sealer,
+        layout=layout,
+        limits=limits,
     )
-    run_service_pb2_grpc.add_RunServiceServicer_to_server(
-        RunServicer(
-            runs=runs,
-            lists=RunLists(catalog, limits.max_page_size),
-            watch=RunWatch(catalog, feed),
-            copies=RunCopies(catalog, layout, floor, feed, now, new_uid),
-            operations=operations,
-            tables=tables,
-            metrics_by_url=TablesByUrl(catalog, layout, access),
-            sealer=sealer,
-            layout=layout,
-            limits=limits,
-        ),
-        server,
+    metrics_servicer = MetricsServicer(
+        runs=rooms.runs,
+        tables=rooms.tables,
+        ingest=rooms.ingest,
+        reader=MetricsReader(catalog, layout, feed),
+        sessions=sessions,
+        limits=limits,
+        clock=now,
     )
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(
-        MetricsServicer(
-            runs=runs,
-            tables=tables,
-            ingest=ingest,
-            reader=MetricsReader(catalog, layout, feed),
-            sessions=sessions,
-            limits=limits,
-            clock=now,
-        ),
-        server,
-    )
-    table_service_pb2_grpc.add_TableServiceServicer_to_server(
-        TableServicer(tables, TableReader(tables), limits), server
-    )
-    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(
-        OperationServicer(operations, runs, layout, limits), server
-    )
+    table_servicer = TableServicer(rooms.tables, TableReader(rooms.tables), limits)
+    operation_servicer = OperationServicer(rooms.operations, rooms.runs, layout, limits)
+    server_servicer = ServerServicer(identity, catalog, limits)
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(run_servicer, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(metrics_servicer, server)
+    table_service_pb2_grpc.add_TableServiceServicer_to_server(table_servicer, server)
+    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(operation_servicer, server)
     reduction_service_pb2_grpc.add_ReductionServiceServicer_to_server(ReductionServicer(), server)
-    server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerServicer(identity, catalog, limits), server)
+    server_service_pb2_grpc.add_ServerServiceServicer_to_server(server_servicer, server)
+
+
+def _add_introspection(server: aio.Server) -> HealthServicer:
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection(
-        (*(service.full_name for service in _SERVICES), reflection.SERVICE_NAME, "grpc.health.v1.Health"),
-        server,
-    )
-    listeners = _bind(server, listeners, config)
-    return Daemon(
-        config,
-        layout,
-        catalog,
-        feed,
-        sink,
-        sealer,
-        RunSnapshots(catalog, layout, feed, folders),
-        Liveness(catalog, feed, now, Host(socket.gethostname(), boot_id())),
-        operations,
-        sessions,
-        health,
-        server,
-        listeners,
-        identity.instance_id,
-        [],
-    )
+    names = (*(service.full_name for service in _SERVICES), reflection.SERVICE_NAME, "grpc.health.v1.Health")
+    reflection.enable_server_reflection(names, server)
+    return health
 
 
 def _server_options(limits: Limits) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """A training process, as simple as it can be: logs steps into a run that others log into too.
 
-Prints `ready` when the run is there, and at the end how many rows `log` has returned for. Run as a program: it is killed.
+Prints `ready` when the run is there, and now and then how many rows `log` has returned for. A program of its own,
+because it is killed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from pathlib import Path
 
 import rund
-
 
 STEP_S = 0.0002
 """What a step of training takes: without any, the rows would be there before the first kill."""

@@ -164,7 +164,7 @@ def test_damage_is_told_and_other_runs_do_not_notice(daemon: Any, damage: str) -
         del data[-100:]
     segment.write_bytes(data)
     running.start()
-    with pytest.raises(OSError, match="checksum|committed") as caught:
+    with pytest.raises(OSError, match=r"checksum|committed") as caught:
         run.metrics_tables[0].to_arrow()
     assert caught.value.code == "DATA_LOSS"  # type: ignore[attr-defined]
     assert sound.metrics_tables[0]["a"].to_pylist() == [1, 2, 3]

@@ -16,6 +16,7 @@ HISTORY_KEYS = ("step", "time", "rank")
 # A fixed-size list of Arrow counts in 32 bits.
 _MAX_WIDTH = 2**31 - 1
 _INT64 = range(-(2**63), 2**63)
+_FLOAT64 = range(-(2**1023), 2**1023)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ def _scalars(key: str, values: Sequence[Value], field: str) -> pa.Array[Any]:
             reason=Reason.INVALID_VALUE,
         )
     kind = _SCALAR_TYPES.get(kinds)
-    if kind == pa.int64() and any(value not in _INT64 for value in values if value is not None):
+    held = {pa.int64(): _INT64, pa.float64(): _FLOAT64}.get(kind)
+    if held is not None and any(value not in held for value in values if isinstance(value, int)):
         kind = None
     if kind is None:
         return pa.array([None if value is None else str(value) for value in values], pa.string())
