@@ -50,9 +50,11 @@ def daemon(root: Path) -> Iterator[Transport]:
                 raise SystemExit((root / "stderr.log").read_text())
             time.sleep(0.02)
         transport = Transport(json.loads((root / "daemon.json").read_text())["address"])
-        yield transport
-        transport.close()
-        process.terminate()
+        try:
+            yield transport
+        finally:
+            transport.close()
+            process.terminate()
 
 
 def new_log(transport: Transport, root: Path, *, sends: bool) -> HistoryLog:

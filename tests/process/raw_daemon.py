@@ -235,6 +235,15 @@ class RawDaemon:
             return False
 
 
+def running(root: Path, *flags: str, **environment: str) -> Iterator[RawDaemon]:
+    """A daemon for a fixture: starts it, and ends it whatever became of it."""
+    daemon = RawDaemon(root, flags, environment).start()
+    try:
+        yield daemon
+    finally:
+        daemon.end()
+
+
 # --- the words of requests ---
 
 
