@@ -37,8 +37,8 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 ##@ Test it
 
 .PHONY: test
-test: $(RUND) $(TEST) ## run the tests, but the long ones (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+test: $(RUND) $(TEST) ## run the tests, but the long ones and those of Node.js (PYTEST_ARGS="-k name" and the like are passed on)
+	$(BIN)/pytest -m "not long and not node" $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: $(RUND) $(TEST) ## run all tests, the long ones too

@@ -27,12 +27,14 @@ class Config:
     """Settings of one daemon.
 
     Attributes:
-        root: folder that the daemon owns. listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket
-        under $XDG_RUNTIME_DIR, else in the root. tls_certificate: PEM file of the certificate; needed for TCP beyond
-        loopback. tls_key: PEM file of its key. grace_seconds: how long a stop may take to commit and seal.
-        min_free_bytes: floor of free disk space under which rows are refused. map_size: address space reserved for
-        the catalog, which bounds its size. url_prefixes: folders that requests may name besides the root. Unset:
-        every folder if there is no TCP listener,
+        root: folder that the daemon owns.
+        listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket under $XDG_RUNTIME_DIR, else in the root.
+        tls_certificate: PEM file of the certificate; needed for TCP beyond loopback.
+        tls_key: PEM file of its key.
+        grace_seconds: how long a stop may take to commit and seal.
+        min_free_bytes: floor of free disk space under which rows are refused.
+        map_size: address space reserved for the catalog, which bounds its size.
+        url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
             none if there is.
         aliases: folders by the NAME of `<NAME>/…` in URLs.
         log_level: DEBUG, INFO, WARNING or ERROR.

@@ -375,7 +375,9 @@ def _access(config: Config, listeners: Iterable[Listener]) -> FileAccess:
 
 
 def _client_address(listener: Listener) -> str:
-    return listener.target if listener.socket is not None else f"tcp:{listener.target}"
+    if listener.socket is not None:
+        return listener.target
+    return f"{'tls' if listener.secure else 'tcp'}:{listener.target}"
 
 
 def _raise_file_limit() -> None:

@@ -31,6 +31,9 @@ class RunStatus(enum.IntEnum):
     CANCELLED = 7
     FAILED = 8
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class CauseKind(enum.StrEnum):
     """The kinds of end."""

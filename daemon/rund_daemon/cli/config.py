@@ -17,7 +17,7 @@ from .settings import flag_of, takes_settings
 def config() -> None:
     """Show the settings of a daemon.
 
-    They are set by flags of `rund serve`, by RUND_* variables and by <root>/rund.toml.
+    They are set by flags of `rund serve`, by RUND_* variables and by rund.toml in the root.
     """
 
 

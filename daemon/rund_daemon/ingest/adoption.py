@@ -20,7 +20,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-# What could not be drained (a deleted run, a damaged file) is tried again only this often, unless the files change.
+# What could not be drained (the journal of a deleted run, a damaged one) is tried again only this often.
 _RETRY_SECONDS = 60.0
 _DRAIN_LOCK_BYTE = 1
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
@@ -33,7 +33,7 @@ class JournalWatch:
     def __init__(self, root: Path, address: str) -> None:
         self._directory = root / "journals"
         self._address = address
-        self._tried: dict[Path, tuple[int, float]] = {}
+        self._given_up: dict[Path, float] = {}
 
     async def run(self) -> None:
         """Watches until it is cancelled; then a running adopter is ended, which loses nothing."""
@@ -51,8 +51,7 @@ class JournalWatch:
         for path in paths:
             if path.suffix != ".journal" or "." in path.stem or _is_drained(path):
                 continue
-            changed, tried = self._tried.get(path, (0, -_RETRY_SECONDS))
-            if now - tried >= _RETRY_SECONDS or _changed(path) != changed:
+            if now - self._given_up.get(path, -_RETRY_SECONDS) >= _RETRY_SECONDS:
                 yield path
 
     async def _adopt(self) -> None:
@@ -70,25 +69,23 @@ class JournalWatch:
         assert process.stdout is not None
         try:
             async for line in process.stdout:
-                self._log(line)
+                self._hear(line)
             await process.wait()
         except asyncio.CancelledError:
             process.terminate()
             await process.wait()
             raise
-        now = time.monotonic()
-        self._tried = {path: (_changed(path), now) for path in self._undrained_heads()}
 
-    def _undrained_heads(self) -> list[Path]:
-        return [path for path in self._directory.glob("*.journal") if "." not in path.stem and not _is_drained(path)]
-
-    def _log(self, line: bytes) -> None:
+    def _hear(self, line: bytes) -> None:
         try:
-            fields = json.loads(line)
+            said = json.loads(line)
         except ValueError:
-            fields = {"detail": line.decode(errors="replace").strip()}
-        level = logging.INFO if fields.get("outcome") in ("drained", "followed") else logging.WARNING
-        logger.log(level, "journal_adopted", extra=fields)
+            logger.warning("adopter_said", extra={"detail": line.decode(errors="replace").strip()})
+            return
+        kept = said["outcome"] in ("kept", "damaged")
+        if kept:
+            self._given_up[self._directory / said["journal"]] = time.monotonic()
+        logger.log(logging.WARNING if kept else logging.INFO, "journal_adopted", extra=said)
 
 
 def _is_drained(path: Path) -> bool:
@@ -105,10 +102,3 @@ def _is_drained(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-
-
-def _changed(path: Path) -> int:
-    try:
-        return max(entry.stat().st_mtime_ns for entry in path.parent.glob(f"{path.stem}*"))
-    except (OSError, ValueError):
-        return 0

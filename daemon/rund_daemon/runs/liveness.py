@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rund_daemon.catalog import Catalog, keys, shelves
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 # The exit status can be read once the parent has reaped the process; a parent that is slower leaves it unknown.
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.05
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,25 @@ class Liveness:
     async def _look_at_all(self) -> Revision:
         with self._catalog.snapshot() as snapshot:
             revision = snapshot.revision
-            runs = [snapshot.get(shelves.RUNS, Uid(key)) for key, _ in snapshot.scan(shelves.LIVE_RUNS)]
+            live = [Uid(key) for key, _ in snapshot.scan(shelves.LIVE_RUNS)]
+        for begin in range(0, len(live), _CHUNK):
+            await self._look_at_each(live[begin : begin + _CHUNK])
+            # There may be a hundred thousand of them, and others want to be served.
+            await asyncio.sleep(0)
+        return revision
+
+    async def _look_at_each(self, uids: Iterable[Uid]) -> None:
+        with self._catalog.snapshot() as snapshot:
+            runs = [snapshot.get(shelves.RUNS, uid) for uid in uids]
         for run in runs:
             if run is not None:
                 await self._look_at(run)
-        return revision
 
     async def _look_at_changes(self, seen: Revision) -> Revision:
         with self._catalog.snapshot() as snapshot:
             revision = snapshot.revision
             changed = {event.run_uid for _, event in snapshot.scan(shelves.EVENTS, start=keys.u64(seen + 1))}
-            runs = [snapshot.get(shelves.RUNS, uid) for uid in changed]
-        for run in runs:
-            if run is not None:
-                await self._look_at(run)
+        await self._look_at_each(changed)
         return revision
 
     async def _look_at(self, run: Run) -> None:

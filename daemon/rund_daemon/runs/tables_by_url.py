@@ -7,7 +7,7 @@ import asyncio
 from rund_daemon.access import FileAccess
 from rund_daemon.catalog import Catalog
 from rund_daemon.catalog.lookup import find_table
-from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.errors import NotFoundError, Reason, RundError
 from rund_daemon.names import RunName, check_name, parse_metrics_table
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.registered import probe
@@ -73,5 +73,7 @@ class TablesByUrl:
                 f"{field}: there is no metrics table at {url[:200]!r}",
                 field=field,
             ) from None
+        except RundError as error:
+            raise error.blaming(field) from error
         schema = found.schema.serialize().to_pybytes()
         return Reference(str(path), found.row_count, found.file_size, schema, stream_name=stream_name)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from rund_daemon.access import FileAccess
 from rund_daemon.catalog import Catalog, Change, shelves
 from rund_daemon.catalog.requests import once
-from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.errors import NotFoundError, Reason, RundError
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import InputTable, RequestKey
 from rund_daemon.names import DatasetName, TableName, check_name, parse_table
@@ -152,7 +152,10 @@ class InputTables:
     ) -> InputTable:
         """Registers a file or folder to be read where it lies. Raises NotFoundError, InvalidError, AccessError."""
         path = self._access.path_of(url, field)
-        found = await _in_thread(lambda: probe(path))
+        try:
+            found = await _in_thread(lambda: probe(path))
+        except RundError as error:
+            raise error.blaming(field) from error
         table = self._record(_normal(url, field), found, new)
         return await self._once(request, lambda change: insert_registered(change, table))
 
