@@ -28,7 +28,7 @@ class Config:
 
     Attributes:
         root: folder that the daemon owns.
-        listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket under $XDG_RUNTIME_DIR, else in the root.
+        listen: addresses, `unix:PATH` or `tcp:HOST:PORT`. Empty: a unix socket in $XDG_RUNTIME_DIR, else in the root.
         tls_certificate: PEM file of the certificate; needed for TCP beyond loopback.
         tls_key: PEM file of its key.
         grace_seconds: how long a stop may take to commit and seal.

@@ -91,12 +91,11 @@ class RundError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
-    def blaming(self, field: str) -> RundError:
-        """The same error about another field: who found it knew no requests."""
-        message = self.message.removeprefix(f"{self.field}: ")
-        told = RundError(self.reason, f"{field}: {message}", field=field, retry_after_seconds=self.retry_after_seconds)
-        told.metadata = self.metadata
-        return told
+    def blame(self, field: str) -> None:
+        """Blames another field: who made the error knew no requests."""
+        self.message = f"{field}: {self.message.removeprefix(f'{self.field}: ')}"
+        self.field = field
+        self.args = (self.message,)
 
     def with_facts(self, **facts: Any) -> RundError:
         """The same error with further facts for one caller: it may be the answer to many. What is there stays."""

@@ -28,11 +28,11 @@ from .wording import count_text
 @takes_root
 @takes_report
 def fsck(*, mends: bool, root: Path, report: Report) -> None:
-    """Read everything that is committed and compare it with the catalog.
+    """Check what a root keeps against its catalog.
 
-    Exits with 1 if committed rows can't be read. --repair cuts off what a killed daemon has left, puts files that no
-    run owns into trash, and takes batches that can't be read out of the catalog, so that the rest of their table can
-    be.
+    Reads everything that is committed. Exits with 1 if committed rows can't be read. --repair cuts off what a killed
+    daemon has left, puts files that no run owns into trash, and takes batches that can't be read out of the catalog,
+    so that the rest of their table can be.
     """
     if not (root / "catalog").is_dir():
         raise Failure(f"{root} is no root: it has no catalog", ExitCode.NOT_FOUND)

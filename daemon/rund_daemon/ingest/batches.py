@@ -181,9 +181,8 @@ def check_columns(schema: pa.Schema, limits: Limits, field: str) -> None:
     """Checks the columns that somebody wants to write. Raises InvalidError and ExhaustedError."""
     try:
         check_schema(schema, limits.max_columns)
-    except InvalidError as error:
-        # The rules of columns know no requests; here it is known which field of which one is to blame.
-        error.field = field
+    except RundError as error:
+        error.blame(field)
         raise
 
 

@@ -106,7 +106,7 @@ def finish_run(
             if status is RunStatus.FAILED and cause and run.cause is None:
                 run = replace(run, cause=cause)
             return record_change(change, run, EventType.UPDATED, now)
-        if any(writer.status is RunStatus.FAILED for writer in run.writers):
+        if _has_failed(run):
             status, cause = RunStatus.FAILED, run.cause or cause
     return record_change(change, _set_status(run, status, cause), EventType.UPDATED, now)
 
@@ -121,9 +121,14 @@ def bury_writer(change: Change, uid: Uid, writer_id: str, status: RunStatus, cau
     if status is RunStatus.FAILED and run.cause is None:
         run = replace(run, cause=cause)
     if not any(not writer.finish_time for writer in run.writers):
-        failed = any(writer.status is RunStatus.FAILED for writer in run.writers)
-        run = _set_status(run, RunStatus.FAILED if failed else status, run.cause)
+        run = _set_status(run, RunStatus.FAILED if _has_failed(run) else status, run.cause)
     return record_change(change, run, EventType.UPDATED, now)
+
+
+def _has_failed(run: Run) -> bool:
+    """Whether one of its writers has failed since the run was last resumed."""
+    resumed = run.ends[-1].end_time if run.ends else 0
+    return any(writer.status is RunStatus.FAILED and writer.finish_time > resumed for writer in run.writers)
 
 
 def _finish_writer(run: Run, writer_id: str, status: RunStatus, now: Micros) -> Run:

@@ -74,6 +74,7 @@ class TablesByUrl:
                 field=field,
             ) from None
         except RundError as error:
-            raise error.blaming(field) from error
+            error.blame(field)
+            raise
         schema = found.schema.serialize().to_pybytes()
         return Reference(str(path), found.row_count, found.file_size, schema, stream_name=stream_name)

@@ -155,7 +155,8 @@ class InputTables:
         try:
             found = await _in_thread(lambda: probe(path))
         except RundError as error:
-            raise error.blaming(field) from error
+            error.blame(field)
+            raise
         table = self._record(_normal(url, field), found, new)
         return await self._once(request, lambda change: insert_registered(change, table))
 
