@@ -7,6 +7,7 @@ format serves writer and adopter.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from ._transport.write_stream import WriteStream
 
 _OPEN_S = 30.0
 _POLL_S = 0.5
+# A head is made within a millisecond; one that is this old was left by a process that died meanwhile.
+_UNFINISHED_S = 60.0
 
 
 class Outcome(enum.StrEnum):
@@ -48,7 +51,11 @@ class Adoption:
 
 
 def adopt_all(directory: Path, transport: Transport) -> Iterator[Adoption]:
-    """Drains every journal of a folder that nobody else drains, once."""
+    """Drains every journal of a folder that nobody else drains, once, and clears up after who died making one."""
+    for unfinished in directory.glob("*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - unfinished.stat().st_mtime > _UNFINISHED_S:
+                unfinished.unlink()
     for path in list(left_journals(directory)):
         try:
             head = AdoptedHead.take(path)

@@ -31,7 +31,7 @@ LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
 LEAST_HOLD_S, MOST_HOLD_S = 0.1, 1.0
 """Bounds of the time from one sending to the next, unless a batch is full before."""
-HOLD_COSTS = 400
+HOLD_COSTS = 600
 """That time, in multiples of what a sending costs this thread. gRPC's threads cost as much again."""
 FULL_HOLD_S = 0.02
 """At least so long even when batches are full: more than that is sent in one go."""
@@ -220,7 +220,9 @@ class _Sender:
 
     def _send(self) -> None:
         began, position = time.thread_time(), self._reader.position
-        while not self._stopped and self._may_send():
+        # Rows that come meanwhile wait for the next time, or this would go on with one row after the other.
+        until = self._journal.position()
+        while self._reader.position < until and self._may_send():
             rows = self._reader.take()
             if rows is not None:
                 self._send_rows(rows)
@@ -252,7 +254,7 @@ class _Sender:
         self._last = cut
 
     def _may_send(self) -> bool:
-        if self._pending() == 0:
+        if self._stopped:
             return False
         if self._stream is None:
             self._stream = self._open_stream()

@@ -101,7 +101,8 @@ def kill_a_trainer(running: Any, moment: float, *, with_daemon: bool) -> None:
         running.start()
     run = Run.from_names("many", "chaos", running.root)
     wait_until(lambda: run.status == RunStatus.FAILED, "the run of a killed trainer stays RUNNING")
-    wait_until(lambda: not any((running.root / "journals").iterdir()), "the journal is not drained")
+    # Not every file: who is killed while making its head leaves that behind until the next adoption.
+    wait_until(lambda: not list((running.root / "journals").glob("*.journal")), "the journal is not drained")
     steps = rows_by_writer(run).get(0, [])
     assert len(steps) >= returned
     assert steps == list(range(len(steps)))

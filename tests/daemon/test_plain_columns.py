@@ -76,7 +76,7 @@ def history(*values: Values) -> pa.RecordBatch:
         ([True, False], pa.bool_(), [True, False]),
         (["a", None], pa.string(), ["a", None]),
         ([b"a", b""], pa.binary(), [b"a", b""]),
-        ([None, None], pa.float64(), [None, None]),
+        ([None, None], pa.null(), [None, None]),
         ([1, "a"], pa.string(), ["1", "a"]),
         ([True, 1], pa.string(), ["True", "1"]),
         ([2**63, 1], pa.string(), [str(2**63), "1"]),

@@ -124,7 +124,8 @@ _SCALAR_TYPES: Mapping[frozenset[type], pa.DataType] = {
 def _scalars(key: str, values: Sequence[Value], field: str) -> pa.Array[Any]:
     kinds = frozenset(type(value) for value in values if value is not None)
     if not kinds:
-        return pa.nulls(len(values), pa.float64())
+        # Of no type: the column keeps the one it has.
+        return pa.nulls(len(values))
     if nested := kinds & {list, dict}:
         raise InvalidError(
             field,

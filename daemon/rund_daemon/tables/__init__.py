@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rund_daemon.access import FileAccess
 from rund_daemon.catalog import Catalog, Change, shelves
-from rund_daemon.catalog.requests import once
+from rund_daemon.catalog.requests import find_request, once
 from rund_daemon.errors import NotFoundError, Reason, RundError
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import InputTable, RequestKey
@@ -151,6 +151,8 @@ class InputTables:
         self, url: str, new: NewInputTable | None, request: RequestKey, field: str = "url"
     ) -> InputTable:
         """Registers a file or folder to be read where it lies. Raises NotFoundError, InvalidError, AccessError."""
+        if kept := self._carried_out(request):
+            return kept
         path = self._access.path_of(url, field)
         try:
             found = await _in_thread(lambda: probe(path))
@@ -185,6 +187,11 @@ class InputTables:
         rows = scan(path, table.format, schema, columns, None, start_row, row_limit)
         while (batch := await _in_thread(lambda: _next(rows))) is not None:
             yield batch
+
+    def _carried_out(self, request: RequestKey) -> InputTable | None:
+        with self._catalog.snapshot() as snapshot:
+            kept = find_request(snapshot, request)
+            return snapshot.get(shelves.INPUT_TABLES, kept.result_uid) if kept else None
 
     def _is_inside(self, url: str, field: str) -> bool:
         return not url.startswith("<") and table_of_url(url, self._layout.url, field) is not None
