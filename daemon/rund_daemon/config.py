@@ -105,7 +105,7 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> tuple[C
 def _read_file(path: Path) -> dict[str, object]:
     try:
         content = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: {error}") from error

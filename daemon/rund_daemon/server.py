@@ -332,7 +332,7 @@ def _server_options(limits: Limits) -> list[tuple[str, int]]:
         # Two servers must never share a port: each would get half of the callers.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
 

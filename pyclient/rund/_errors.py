@@ -22,7 +22,8 @@
      │    ├── TableSealedError             ├── OperationCancelledError
      │    ├── WrongStateError              └── ForkedProcessError
      ├── ResourceError (OSError)
-     │    ├── NoSpaceError                 └── OverLimitError
+     │    ├── NoSpaceError                 ├── OverLimitError
+     │    └── JournalFullError
      ├── CorruptDataError (OSError)
      ├── AccessError (PermissionError)
      │    ├── UnauthenticatedError         └── PermissionDeniedError
@@ -329,6 +330,10 @@ class OverLimitError(ResourceError):
     """The request passes a limit of the daemon: ``details["limit"]`` and ``details["value"]``."""
 
     default_reason = "OVER_LIMIT"
+
+
+class JournalFullError(ResourceError):
+    """The journal is at its bound or the disk is full, and nothing was sent while ``log`` waited."""
 
 
 class CorruptDataError(RundError, OSError):

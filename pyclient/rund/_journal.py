@@ -24,11 +24,11 @@ from time import time_ns
 from weakref import WeakMethod
 from zlib import crc32
 
-from ._errors import InvalidColumnError, InvalidValueError, ResourceError, WrongStateError
+from ._errors import InvalidColumnError, InvalidValueError, JournalFullError, ResourceError, WrongStateError
 from ._identity import new_writer_id, this_writer
 from ._journal_files import DataFile, HeadFile, data_path, head_path
 from ._journal_format import DATA_HEAD_BYTES, FLAG_SENDER, Identity
-from ._journal_limits import JournalFullError, JournalLimits
+from ._journal_limits import JournalLimits
 from ._journal_records import WORD, Kind
 from ._journal_rows import write_row
 from ._journal_values import Row, read_row, read_step

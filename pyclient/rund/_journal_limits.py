@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ._errors import InvalidFieldError, ResourceError
+from ._errors import InvalidFieldError
 
 MIB = 1024 * 1024
 LEAST_TOTAL_BYTES = MIB
-
-
-class JournalFullError(ResourceError):
-    """The journal is at its bound or the disk is full, and nothing was sent while ``log`` waited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A real daemon as a process of its own, called with the generated stubs alone: no client library stands between.
 
-`RawDaemon` starts, stops and kills it. `RawDaemon.rpc` has every RPC by its name; a call that fails raises `RefusedError`,
-which says what the trailer says.
+`RawDaemon` starts, stops and kills it. `RawDaemon.rpc` has every RPC by its name; a call that fails raises
+`RefusedError`, which says what the trailer says.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class RawDaemon:
     def rpc(self) -> Rpcs:
         """Its RPCs, over one channel."""
         if self.channel is None:
-            self.channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+            self.channel = self.new_channel()
         return Rpcs(self.channel)
 
     def rpc_over(self, channel: grpc.Channel, token: str = "") -> Rpcs:

@@ -95,7 +95,7 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         try:
             async for request in requests:
                 plain, batches = self._rows(request)
-                staged = staged or await self._tables.stage(plain)
+                staged = staged or self._tables.stage(plain)
                 _check_same(plain, staged.schema)
                 for batch in batches:
                     await staged.add(pa.RecordBatch.from_arrays(batch.columns, schema=plain))

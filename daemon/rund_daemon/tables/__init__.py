@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -40,23 +40,41 @@ class StagedTable:
     """A table that is being written; nobody sees it yet."""
 
     def __init__(self, folder: Path, schema: pa.Schema, floor: SpaceFloor) -> None:
+        """Touches no file yet."""
         self.folder = folder
         self.schema = schema
         self._floor = floor
-        self._writer = TableDataWriter(folder, schema)
+        self._writer: TableDataWriter | None = None
+        self._work: asyncio.Future[Any] | None = None
 
     async def add(self, batch: pa.RecordBatch) -> None:
         """Writes a batch. Raises ExhaustedError."""
         self._floor.check(batch.nbytes)
-        await _in_thread(lambda: self._writer.add(batch))
+        await self._in_turn(lambda: self._opened().add(batch))
 
     async def finish(self) -> TableData:
         """Makes it durable."""
-        return await _in_thread(self._writer.finish)
+        return await self._in_turn(lambda: self._opened().finish())
 
     async def abort(self) -> None:
         """Removes it."""
-        await _in_thread(self._writer.abort)
+        if self._work is not None:
+            # A thread goes on when the call that began its work is cancelled.
+            await asyncio.wait([self._work])
+        await self._in_turn(self._remove)
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        self._work = asyncio.get_running_loop().run_in_executor(None, work)
+        return await asyncio.shield(self._work)
+
+    def _opened(self) -> TableDataWriter:
+        if self._writer is None:
+            self._writer = TableDataWriter(self.folder, self.schema)
+        return self._writer
+
+    def _remove(self) -> None:
+        if self._writer is not None:
+            self._writer.abort()
 
 
 class InputTables:
@@ -117,10 +135,9 @@ class InputTables:
             found = list(islice(wanted, size + 1))
         return found[:size], uid_text(found[size - 1].uid) if len(found) > size else ""
 
-    async def stage(self, schema: pa.Schema) -> StagedTable:
+    def stage(self, schema: pa.Schema) -> StagedTable:
         """Begins to write a table."""
-        folder = self._layout.unfinished(self._new_uid())
-        return await _in_thread(lambda: StagedTable(folder, schema, self._floor))
+        return StagedTable(self._layout.unfinished(self._new_uid()), schema, self._floor)
 
     async def publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
         """Puts a staged table under its name. Raises ExistsError."""

@@ -131,8 +131,8 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed(own_run: LiveRun) 
 
     worker = threading.Thread(target=work)
     worker.start()
-    for n in range(6):
-        time.sleep(0.1 + 0.08 * n)
+    for n in range(4):
+        time.sleep(0.1 + 0.1 * n)
         own_run.daemon.kill()
         time.sleep(0.05 * n)
         own_run.daemon.start()
@@ -283,7 +283,7 @@ def send_again(run: LiveRun, left: LeftJournal) -> None:
 @pytest.mark.chaos
 def test_the_journal_of_a_killed_trainer_holds_what_the_daemon_has_not(own_run: LiveRun) -> None:
     expected: list[int] = []
-    for n in range(6):
+    for n in range(4):
         writer = str(uuid.uuid4())
         counter = own_run.root / writer
         counter.write_bytes(bytes(4096))

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from rund._errors import InvalidFieldError
-from rund._journal_limits import JournalFullError, JournalLimits, limits_from_environment
+from rund._errors import InvalidFieldError, JournalFullError
+from rund._journal_limits import JournalLimits, limits_from_environment
 
 from .conftest import Folder
 
@@ -111,7 +111,8 @@ FULL_DISK = """
     import sys
     from pathlib import Path
     from rund._journal import Journal, JournalOwner
-    from rund._journal_limits import JournalFullError, JournalLimits
+    from rund._errors import JournalFullError
+    from rund._journal_limits import JournalLimits
     folder = Path(sys.argv[1])
     owner = JournalOwner("w", "s", "projects/p/runs/r", "/root", 0, True)
     journal = Journal(folder, owner, JournalLimits(block_seconds=0.1), lambda: None)

@@ -180,8 +180,8 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed(own_run: LiveRun, 
 
     writer = threading.Thread(target=write)
     writer.start()
-    for n in range(6):
-        time.sleep(0.05 + 0.07 * n)
+    for n in range(4):
+        time.sleep(0.05 + 0.1 * n)
         own_run.daemon.kill()
         time.sleep(0.03 * n)
         own_run.daemon.start()
