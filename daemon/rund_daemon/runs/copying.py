@@ -179,7 +179,13 @@ class RunCopies:
                 os.fsync(file.fileno())
             return destination
 
-        shutil.copytree(origin, target, copy_function=copy, symlinks=True)
+        try:
+            shutil.copytree(origin, target, copy_function=copy, symlinks=True)
+        except shutil.Error as error:
+            # It gathers the errors of all files; if the folder itself has gone elsewhere, it is looked for again.
+            if origin.is_dir():
+                raise
+            raise FileNotFoundError(origin) from error
 
     def _publish(self, change: Change, copy: _RunCopy, target: CopyTarget, staging: Path, uid: Uid, now: Micros) -> Run:
         source = copy.details.run
