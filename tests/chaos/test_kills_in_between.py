@@ -148,7 +148,7 @@ def check_root(root: Path) -> None:
         assert check(catalog, layout).findings == ()
     finally:
         catalog._environment.close()
-    assert list(layout.trash.glob("new-*")) == []
+    assert list((layout.trash / "new").glob("*")) == []
     assert list(layout.trash.glob("stray-*")) == []
 
 

@@ -40,6 +40,7 @@ class Rooms:
     root: Path
     map_size: int = 1 << 30
     min_free_bytes: int = 0
+    reserve_bytes: int = 0
     before_move: Callable[[str, str], None] = lambda _source, _destination: None
     after_move: Callable[[str, str], None] = lambda _source, _destination: None
     limits: Limits = field(default_factory=Limits)
@@ -51,7 +52,7 @@ class Rooms:
         self.layout, self.feed = Layout(self.root), Feed()
         self.floor = SpaceFloor(self.root, self.min_free_bytes)
         self.sink = SegmentSink(self.layout, self.floor, now, self._published)
-        self.catalog = Catalog(self.layout.catalog, self.map_size, self.sink, self._move)
+        self.catalog = Catalog(self.layout.catalog, self.map_size, self.sink, self._move, self.reserve_bytes)
         recovery = recover(self.catalog, self.layout)
         self.sink.start(loop)
         self.catalog.start(loop)

@@ -112,6 +112,38 @@ def test_a_commit_that_finds_the_disk_full_leaves_no_bytes_and_no_promise(tmp_pa
         run_in(disk / "root", work)
 
 
+def test_deletions_have_a_reserve_on_a_full_disk(tmp_path: Path) -> None:
+    """Each of these needs new pages, as a deletion in a large catalog does."""
+    size = 1 << 20
+
+    async def work(rooms: Rooms) -> None:
+        catalog, reserve = rooms.catalog, rooms.layout.catalog / "reserve"
+        await catalog.submit(put(b"a"))
+        assert reserve.stat().st_blocks * 512 >= 2 * size
+        filler = fill(rooms.root / "filler")
+        with pytest.raises(ExhaustedError):
+            await catalog.submit(put(b"b", bytes(size)))
+        assert reserve.exists()
+        async with rooms.one_group():
+            other, deletion = catalog.submit(put(b"c")), catalog.submit(put(b"d", bytes(size)), deletes=True)
+        await deletion
+        with pytest.raises(ExhaustedError):
+            await other
+        assert not reserve.exists()
+        with pytest.raises(ExhaustedError):
+            await catalog.submit(put(b"e"))
+        await catalog.submit(put(b"f", bytes(1000)), deletes=True)
+        filler.unlink()
+        await catalog.submit(put(b"g"))
+        assert reserve.exists(), "it is held back again"
+        with catalog.snapshot() as snapshot:
+            assert {b"a", b"d", b"f", b"g"} <= {key for key, _ in snapshot.scan(shelves.META)}
+            assert not any(snapshot.has(shelves.META, key) for key in (b"b", b"c", b"e"))
+
+    with tiny_disk(tmp_path / "disk", 16) as disk:
+        run_in(disk / "root", work, reserve_bytes=2 * size)
+
+
 def test_rows_of_the_group_that_renames_their_run_land_in_the_renamed_folder(tmp_path: Path) -> None:
     async def work(rooms: Rooms) -> None:
         run = await rooms.new_run("before")
@@ -190,7 +222,7 @@ def test_moves_that_a_crash_cut_short_are_finished_by_the_next_start(
     tmp_path: Path, crash_at: int, moved: bool
 ) -> None:
     """An overwrite is the hard case: the folder that the second move empties is filled by the third."""
-    for folder in ("p/runs/a", "trash/new-copy"):
+    for folder in ("p/runs/a", "trash/copy"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "who").write_text(folder)
     (tmp_path / "p/runs/a/removed").touch()
@@ -199,7 +231,7 @@ def test_moves_that_a_crash_cut_short_are_finished_by_the_next_start(
     def mutation(change: Change) -> None:
         add_move(change, "p/runs/a/removed", "")
         add_move(change, "p/runs/a", "trash/old")
-        add_move(change, "trash/new-copy", "p/runs/a")
+        add_move(change, "trash/copy", "p/runs/a")
 
     def crash(_source: str, _destination: str) -> None:
         nonlocal moves
@@ -217,10 +249,10 @@ def test_moves_that_a_crash_cut_short_are_finished_by_the_next_start(
     # With `moved` the crash comes when the folder has moved and the record of it is still there.
     run_in(tmp_path, first, **{"after_move" if moved else "before_move": crash})
     run_in(tmp_path, second)
-    assert (tmp_path / "p/runs/a/who").read_text() == "trash/new-copy"
+    assert (tmp_path / "p/runs/a/who").read_text() == "trash/copy"
     assert (tmp_path / "trash/old/who").read_text() == "p/runs/a"
     assert not (tmp_path / "trash/old/removed").exists()
-    assert not (tmp_path / "trash/new-copy").exists()
+    assert not (tmp_path / "trash/copy").exists()
     assert list((tmp_path / "trash").glob("stray-*")) == []
 
 

@@ -16,6 +16,7 @@ from rund_daemon.model import MetricsTable, RequestKey
 from rund_daemon.names import RunName
 
 from tests.daemon.rooms import NO_REQUEST, Rooms, numbers, run_in, send
+from tests.process.tiny_disk import fill, tiny_disk
 
 
 async def prepared(rooms: Rooms) -> MetricsTable:
@@ -304,6 +305,36 @@ def test_rows_go_on_beside_a_damaged_segment(tmp_path: Path, fault: str) -> None
             await rooms.read(table.uid)
 
     run_in(tmp_path, second)
+
+
+def test_a_write_that_finds_the_disk_full_fails_its_table_alone(tmp_path: Path) -> None:
+    """The floor is a guess; the disk may still be full when the bytes are written."""
+
+    async def work(rooms: Rooms) -> None:
+        run = await rooms.new_run()
+        large, small = await rooms.new_table(run, "large"), await rooms.new_table(run, "small")
+        await rooms.write(large, numbers(0, 10))
+        await rooms.write(small, numbers(0, 10))
+        path = rooms.folder(run, "large") / "000000.arrows"
+        committed = path.stat().st_size
+        filler = fill(rooms.root / "filler", leave=300 * 1024)
+        streams = [rooms.ingest.open(table, "w") for table in (large, small)]
+        async with rooms.one_group():
+            await send(streams[0], 2, numbers(10, 100_000))
+            await send(streams[1], 2, numbers(10, 20))
+        await streams[1].drain()
+        with pytest.raises(ExhaustedError) as error:
+            await streams[0].drain()
+        assert error.value.reason is Reason.NO_SPACE
+        filler.unlink()
+        assert await values(rooms, small) == list(range(20))
+        assert await values(rooms, large) == list(range(10))
+        await rooms.write(large, numbers(10, 15), first=2)
+        assert await values(rooms, large) == list(range(15))
+        assert path.stat().st_size < committed + 1_000, "what was written of the refused batch is gone"
+
+    with tiny_disk(tmp_path / "disk", 8) as disk:
+        run_in(disk / "root", work, min_free_bytes=-(1 << 40))
 
 
 def test_no_more_bytes_wait_than_the_bound(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_start_cuts_torn_tails_and_the_next_has_nothing_to_do(tmp_path: Path) 
     whole = [path.read_bytes() for path in torn]
     for path in torn:
         path.write_bytes(path.read_bytes() + b"\xff\xff\xff\xff torn" * 3)
-    (tmp_path / "trash" / "new-0011").mkdir(parents=True)
+    (tmp_path / "trash" / "new" / "0011").mkdir(parents=True)
 
     async def starts() -> list[tuple[int, int, int, int]]:
         found = []
@@ -185,6 +185,28 @@ def test_a_start_cuts_torn_tails_and_the_next_has_nothing_to_do(tmp_path: Path) 
 
     assert asyncio.run(starts()) == [(2, 2, 54, 0), (2, 0, 0, 0)]
     assert [path.read_bytes() for path in torn] == whole
+
+
+def test_a_segment_that_was_never_committed_is_removed_and_one_that_was_is_not(tmp_path: Path) -> None:
+    async def first(rooms: Rooms) -> None:
+        run, table = await prepared(rooms)
+        other = await rooms.new_table(run, "other")
+        folder = rooms.folder(run, "other")
+        folder.mkdir(parents=True)
+        (folder / "000000.arrows").write_bytes(b"killed before the commit")
+        (rooms.layout.trash / "new").mkdir(parents=True, exist_ok=True)
+        rooms.layout.new_segment(other.uid, 0).symlink_to(folder / "000000.arrows")
+        rooms.layout.new_segment(table.uid, 0).symlink_to(rooms.folder(run) / "000000.arrows")
+        (rooms.layout.trash / "new" / "nonsense").symlink_to("/nowhere")
+
+    async def second(rooms: Rooms) -> None:
+        run, states = rooms.runs.get(RunName("p", "run")).run, rooms.runs.get(RunName("p", "run")).tables
+        assert list(rooms.folder(run, "other").iterdir()) == []
+        assert await column(rooms, states[0].table) == list(range(100))
+        assert [path.name for path in rooms.layout.all_unfinished()] == ["nonsense"]
+
+    run_in(tmp_path, first)
+    run_in(tmp_path, second)
 
 
 def test_a_start_reports_what_it_cannot_explain(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_cancelled_copy_changes_nothing(daemon: RawDaemon) -> None:
     assert "CANCELLED" in str(ended.error)
     with pytest.raises(RefusedError):
         get_run(daemon, "projects/demo/runs/never")
-    assert not list((daemon.root / "trash").glob("new-*"))
+    assert not list((daemon.root / "trash" / "new").glob("*"))
     again = daemon.rpc.CancelOperation(ops.CancelOperationRequest(name=operation.name)).operation
     assert again == ended, "cancelling twice is the same as once"
 
@@ -140,8 +140,8 @@ def test_what_a_stop_cut_short_has_failed_and_left_nothing(daemon: RawDaemon) ->
         else:
             assert read(daemon, f"{ended.run.name}/metrics/t").num_rows == 4 << 20
     deadline = time.monotonic() + 10
-    while list((daemon.root / "trash").glob("new-*")) and time.monotonic() < deadline:
+    while list((daemon.root / "trash" / "new").glob("*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not list((daemon.root / "trash").glob("new-*")), "what was never finished is removed by the next start"
+    assert not list((daemon.root / "trash" / "new").glob("*")), "what was never finished is removed by the next start"
     assert read(daemon, f"{run}/metrics/t", columns=[]).num_rows == 4 << 20
     assert copy_run(daemon, run, run_name="after all").run.run_name == "after all"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rund_daemon.catalog import Catalog, shelves
+from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
 from rund_daemon.model import Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import cut_back_file
@@ -60,7 +61,19 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
                 continue
             cut += removed > 0
             cut_bytes += removed
+        for link in layout.all_unfinished():
+            if link.is_symlink():
+                _remove_unknown(snapshot, link)
     return Recovery(segments, cut, cut_bytes, damaged, tuple(layout.all_unfinished()))
+
+
+def _remove_unknown(snapshot: Snapshot, link: Path) -> None:
+    """Removes a segment that was begun and never committed."""
+    with suppress(OSError, ValueError):
+        table, number = Uid(bytes.fromhex(link.stem)), int(link.suffix[1:])
+        if not snapshot.has(shelves.SEGMENTS, keys.numbered(table, number)):
+            link.readlink().unlink(missing_ok=True)
+        link.unlink()
 
 
 def remove_unfinished(recovery: Recovery) -> None:

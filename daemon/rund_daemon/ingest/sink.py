@@ -143,6 +143,8 @@ class SegmentSink:
 
     def _reject(self, uid: Uid, appends: Iterable[Append], error: OSError) -> None:
         logger.error("append_failed", extra={"table": uid.hex(), "error": str(error)})
+        if files := self._tables.get(uid):
+            files.take_back()
         self.release(uid)
         self._staged.discard(uid)
         answer: BaseException = no_space(0, self._floor.min_free_bytes) if is_full(error) else error

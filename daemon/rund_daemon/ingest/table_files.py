@@ -7,6 +7,7 @@ whenever it may no longer be so, and loaded again when the next batch comes.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +50,7 @@ RIPE_BATCHES = 16_384
 class _Open:
     file: OpenSegment
     record: Segment
+    committed: int
 
 
 class TableFiles:
@@ -105,7 +107,7 @@ class TableFiles:
         for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
             path = self._folder / record.file_name
             try:
-                self._open[head] = _Open(OpenSegment.reopen(path, record.length), record)
+                self._open[head] = _Open(OpenSegment.reopen(path, record.length), record, record.length)
             except OSError as error:
                 # What is damaged stays as it is, for whoever can mend it. Rows go on in a segment of their own.
                 logger.warning("segment_damaged", extra={"path": str(path), "error": str(error)})
@@ -182,9 +184,23 @@ class TableFiles:
         self._table = replace(self._table, arrow_schema=self._planned_schema)
         self._sequences.update(self._planned_sequences)
         self._heads |= self._planned_heads
+        for number, entry in self._touched.items():
+            if not entry.committed:
+                self._layout.new_segment(self._table.uid, number).unlink(missing_ok=True)
+            entry.committed = entry.record.length
         for entry in self._retired:
             entry.file.close()
         self._begin()
+
+    def take_back(self) -> None:
+        """Removes what was written of the group: its bytes may be what filled the disk."""
+        for number, entry in self._touched.items():
+            with suppress(OSError):  # then it is cut off when it is opened again
+                if entry.committed:
+                    entry.file.cut_back(entry.committed)
+                else:
+                    entry.file.path.unlink()
+                    self._layout.new_segment(self._table.uid, number).unlink()
 
     def close(self) -> None:
         """Closes the files. What was not committed is cut off when they are opened again."""
@@ -248,10 +264,23 @@ class TableFiles:
             self._retired.append(self._open.pop(next(iter(self._open))))
         mark = self._planned_mark
         record = Segment(mark.next_segment, sealed=False, length=len(head), rows=0, arrow_schema=head)
+        self._announce(record)
         file = OpenSegment.create(self._folder / record.file_name, head)
         self._planned_mark = replace(mark, next_segment=mark.next_segment + 1, bytes=mark.bytes + len(head))
-        self._open[head] = _Open(file, record)
+        self._open[head] = _Open(file, record, 0)
         return self._open[head]
+
+
+    def _announce(self, segment: Segment) -> None:
+        """Leaves a link, by which the next start finds the file if this daemon dies before the commit.
+
+        It is not synced: it helps against a kill, and after a loss of power the file is found by `rund fsck`.
+        """
+        link = self._layout.new_segment(self._table.uid, segment.number)
+        with suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(self._folder / segment.file_name)
 
 
 def _folder(snapshot: Snapshot, layout: Layout, run_uid: Uid, table: MetricsTable | None) -> Path | None:

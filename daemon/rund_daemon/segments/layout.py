@@ -10,7 +10,8 @@
     bulk_data/
   <project>/datasets/<dataset>/tables/<table>/data.arrow
   trash/<uid>/                               deleted runs
-  trash/new-<uid>/                           copies and tables that are being made, until they appear
+  trash/new/<uid>/                           copies and tables that are being made, until they appear
+  trash/new/<table uid>.<nnnnnn>             link to a segment that no commit knows yet
 """
 
 from __future__ import annotations
@@ -54,11 +55,15 @@ class Layout:
 
     def unfinished(self, uid: bytes) -> Path:
         """Folder of something that is being made. What an earlier daemon left there is nobody's."""
-        return self.trash / f"new-{uid.hex()}"
+        return self.trash / "new" / uid.hex()
+
+    def new_segment(self, table: bytes, number: int) -> Path:
+        """Link to a segment of a metrics table that no commit knows yet: it finds the file if none ever does."""
+        return self.trash / "new" / f"{table.hex()}.{number:06d}"
 
     def all_unfinished(self) -> list[Path]:
-        """The folders of everything that is being made."""
-        return list(self.trash.glob("new-*"))
+        """Folders of what is being made, and links to segments."""
+        return sorted((self.trash / "new").glob("*"))
 
     def bulk_data(self, project: str, run: str) -> Path:
         """Folder of a run's side files."""

@@ -85,8 +85,8 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
             await stream.drain()
         finally:
             stream.close()
-        state = self._runs.get_table(MetricsTableName(*run, HISTORY_TABLE))
-        return pb.LogScalarsResponse(row_count=state.mark.rows)
+        # By uid: the run may have been renamed meanwhile.
+        return pb.LogScalarsResponse(row_count=self._runs.get_table_by_uid(table.uid).mark.rows)
 
     async def ReadMetrics(
         self, request: pb.ReadMetricsRequest, context: Context
