@@ -270,7 +270,6 @@ class TableFiles:
         self._open[head] = _Open(file, record, 0)
         return self._open[head]
 
-
     def _announce(self, segment: Segment) -> None:
         """Leaves a link, by which the next start finds the file if this daemon dies before the commit.
 
