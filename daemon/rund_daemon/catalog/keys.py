@@ -83,6 +83,11 @@ def numbered(uid: Uid, number: int) -> bytes:
     return uid + u32(number)
 
 
+def number_of(key: bytes) -> int:
+    """The number in such a key."""
+    return int.from_bytes(key[16:], "big")
+
+
 def batch(table: Uid, first_row: int) -> bytes:
     """Key in `batches`. A batch without rows is not kept, so first rows are unique."""
     return table + u64(first_row)

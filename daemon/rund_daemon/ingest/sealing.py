@@ -1,16 +1,16 @@
 """Turns open segments into sealed ones, in the background.
 
-A table's sealed segments always hold its first rows and its open ones the rest. Sealing first closes the open
-segments in a transaction, so that rows which come meanwhile begin new ones. Then the rows of the closed ones, in the
-order of their commits and with one schema, go into one new file, together with those of the small sealed files before
-them. The records are exchanged in a second transaction and the old files are removed after it. A reader that has them
-open keeps them.
+Sealing first closes a table's open segments in a transaction, so that rows which come meanwhile begin new ones. Then
+neighbours, as `merging` finds them, become one new file: their rows in the order of their commits and with one schema.
+The records are exchanged in a second transaction and the old files are removed after it. A reader that has them open
+keeps them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -19,8 +19,8 @@ from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
+from rund_daemon.ingest.merging import CLOSED, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
-from rund_daemon.ingest.table_files import CLOSED
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout, make_durable_folder
@@ -30,9 +30,6 @@ from rund_daemon.segments.seal import SealedFile, write_sealed
 from rund_daemon.segments.space import SpaceFloor
 
 logger = logging.getLogger(__name__)
-
-SMALL_BYTES = 32 * 1024 * 1024
-"""A sealed file below this size is written again together with what follows it, so that files grow to a useful size."""
 
 # The run may be renamed while its rows are written; then they are written again at its new place.
 _ATTEMPTS = 3
@@ -45,12 +42,15 @@ class _Job:
     segments: tuple[Segment, ...]
     refs: tuple[BatchRef, ...]
     number: int
-    first_row: int
 
     @property
     def path(self) -> Path:
-        # Named after the first segment that it replaces: a file left by a crash is overwritten by the next attempt.
+        # The same at each attempt, so that a file left by a crash is overwritten by the next.
         return self.folder / f"{self.number:06d}.arrow"
+
+    @property
+    def first_row(self) -> int:
+        return self.refs[0].first_row if self.refs else 0
 
 
 class Sealer:
@@ -110,11 +110,11 @@ class Sealer:
     async def _seal(self, uid: Uid) -> None:
         await self._catalog.submit(lambda change: self._close_segments(change, uid))
         for attempt in range(1, _ATTEMPTS + 1):
-            job = self._plan(uid)
-            if job is None:
-                return
             try:
-                if await self._replace(job):
+                for job in self._plan(uid):
+                    if not await self._replace(job):
+                        break
+                else:
                     return
             except FileNotFoundError:
                 if attempt == _ATTEMPTS:
@@ -134,21 +134,15 @@ class Sealer:
         for key, _ in list(change.scan(shelves.OPEN_SEGMENTS, uid)):
             change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
 
-    def _plan(self, uid: Uid) -> _Job | None:
+    def _plan(self, uid: Uid) -> list[_Job]:
         with self._catalog.snapshot() as snapshot:
             table = table_by_uid(snapshot, uid)
             run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
             if table is None or run is None or run.delete_time:
-                return None
+                return []
             folder = self._folder(run, table)
-            closed = _closed_segments(snapshot, uid)
-            if not closed:
-                return _empty_job(snapshot, table, folder)
-            segments = (*_small_before(snapshot, uid, closed), *closed)
-            numbers = {segment.number for segment in segments}
-            refs = tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, uid) if ref.segment in numbers)
-        first_row = refs[0].first_row if refs else 0
-        return _Job(table, folder, segments, refs, min(segment.number for segment in closed), first_row)
+            merges = _merges(snapshot, uid) or _empty_merge(snapshot, table)
+        return [_Job(table, folder, merge.segments, merge.refs, merge.number) for merge in merges]
 
     def _exchange(self, change: Change, job: _Job, head: bytes, sealed: SealedFile) -> bool:
         uid = job.table.uid
@@ -198,32 +192,17 @@ def _write(job: _Job) -> tuple[bytes, SealedFile]:
         reader.close()
 
 
-def _closed_segments(snapshot: Snapshot, uid: Uid) -> list[Segment]:
-    found = (
-        snapshot.get(shelves.SEGMENTS, key)
-        for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid)
-        if state == CLOSED
-    )
-    return [segment for segment in found if segment is not None]
+def _merges(snapshot: Snapshot, uid: Uid) -> Sequence[Merge]:
+    states = {keys.number_of(key): state for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid)}
+    if not any(states.values()):
+        return ()
+    segments = {segment.number: segment for _, segment in snapshot.scan(shelves.SEGMENTS, uid)}
+    return plan_merges(segments, states, (ref for _, ref in snapshot.scan(shelves.BATCHES, uid)))
 
 
-def _small_before(snapshot: Snapshot, uid: Uid, closed: list[Segment]) -> list[Segment]:
-    """The sealed files before the closed segments, from the last one back, while all together stay small."""
-    size = sum(segment.length for segment in closed)
-    small: list[Segment] = []
-    for _, segment in snapshot.scan(shelves.SEGMENTS, uid, reverse=True):
-        if not segment.sealed:
-            continue
-        size += segment.length
-        if size > SMALL_BYTES:
-            break
-        small.insert(0, segment)
-    return small
-
-
-def _empty_job(snapshot: Snapshot, table: MetricsTable, folder: Path) -> _Job | None:
+def _empty_merge(snapshot: Snapshot, table: MetricsTable) -> Sequence[Merge]:
     """A sealed table without rows still gets its file: other programs learn its columns from it."""
     mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
     if mark.next_segment or not table.sealed or not table.arrow_schema:
-        return None
-    return _Job(table, folder, (), (), 0, 0)
+        return ()
+    return (Merge((), (), 0),)

@@ -38,9 +38,6 @@ logger = logging.getLogger(__name__)
 # oldest is closed: its schema begins a new segment when it comes again.
 MAX_OPEN_SCHEMAS = 8
 
-CLOSED = b"closed"
-"""Value in `open_segments` of a segment that takes no more batches and waits to be sealed."""
-
 # Beyond either of these a table's open segments are worth sealing: their size, or the records of their batches.
 RIPE_BYTES = 64 * 1024 * 1024
 RIPE_BATCHES = 16_384
@@ -100,7 +97,7 @@ class TableFiles:
         records = [
             snapshot.get(shelves.SEGMENTS, key)
             for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
-            if state != CLOSED
+            if not state
         ]
         # Of several with one schema only the newest is still appended to.
         newest = {record.arrow_schema: record for record in records if record is not None}

@@ -46,6 +46,7 @@ class _TableCopy:
     state: TableState
     uid: Uid
     segments: tuple[Segment, ...]
+    states: tuple[tuple[int, bytes], ...]
     refs: tuple[BatchRef, ...]
 
 
@@ -126,6 +127,10 @@ class RunCopies:
                     state,
                     self._new_uid(),
                     tuple(segment for _, segment in snapshot.scan(shelves.SEGMENTS, state.table.uid)),
+                    tuple(
+                        (keys.number_of(key), value)
+                        for key, value in snapshot.scan(shelves.OPEN_SEGMENTS, state.table.uid)
+                    ),
                     tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, state.table.uid)),
                 )
                 for state in details.tables
@@ -228,9 +233,9 @@ def _put_table(change: Change, copy: _TableCopy, run: Uid) -> None:
         change.put(shelves.TABLE_NAMES, keys.named(run, table.name), table.number)
     change.put(shelves.MARKS, table.uid, copy.state.mark)
     for segment in copy.segments:
-        segment_key = keys.numbered(table.uid, segment.number)
-        change.put(shelves.SEGMENTS, segment_key, segment)
-        if not segment.sealed:
-            change.put(shelves.OPEN_SEGMENTS, segment_key, b"")
+        change.put(shelves.SEGMENTS, keys.numbered(table.uid, segment.number), segment)
+    for number, state in copy.states:
+        # A segment that was closed stays so: rows that came after it may lie in sealed ones.
+        change.put(shelves.OPEN_SEGMENTS, keys.numbered(table.uid, number), state)
     for ref in copy.refs:
         change.put(shelves.BATCHES, keys.batch(table.uid, ref.first_row), ref)

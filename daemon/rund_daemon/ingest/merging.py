@@ -1,0 +1,126 @@
+"""Decides which segments of a table are written as one file. Looks at records only.
+
+A file holds rows that follow each other. So what may be joined are segments that are adjacent in the order of rows:
+open ones that were closed, whose rows may lie among each other, and small sealed ones. A large sealed file stays as it
+is, and nothing is joined across it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rund_daemon.model import BatchRef, Segment
+
+CLOSED = b"closed"
+"""State of a segment that takes no more batches and waits to be sealed."""
+PLACED = b"placed"
+"""State of a small sealed segment that a writer made whole. The number before its own is kept for its successor."""
+
+SMALL_BYTES = 32 * 1024 * 1024
+"""Neighbours are joined while they have no more than this together, so that files grow to a useful size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Segments that become one sealed file, and their batches in the order of rows.
+
+    Attributes:
+        segments: what is replaced.
+        refs: their batches.
+        number: number of the new segment. No file `<number>.arrow` was ever a table's before, because whoever has read
+            old records may still look for it.
+    """
+
+    segments: tuple[Segment, ...]
+    refs: tuple[BatchRef, ...]
+    number: int
+
+
+@dataclass(slots=True)
+class _Block:
+    """One sealed segment, or closed ones whose rows lie side by side."""
+
+    closed: bool
+    segments: dict[int, Segment] = field(default_factory=dict)
+    refs: list[BatchRef] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(segment.length for segment in self.segments.values())
+
+
+def plan_merges(
+    segments: Mapping[int, Segment], states: Mapping[int, bytes], refs: Iterable[BatchRef]
+) -> tuple[Merge, ...]:
+    """Gives the merges of a table, in the order of rows.
+
+    Args:
+        segments: all of the table's, by number.
+        states: of those that are not sealed, or PLACED, by number.
+        refs: all of the table's batches, in the order of rows.
+    """
+    known = list(refs)
+    blocks = list(_blocks(segments, states, known))
+    _add_empty(blocks, segments, states)
+    batches = Counter(ref.segment for ref in known)
+    merges = (_merge(gathered, states) for gathered in _gather(blocks))
+    # Whatever the records say: no file is given up while a batch in it stays behind.
+    return tuple(merge for merge in merges if merge is not None and _is_whole(merge, batches))
+
+
+def _blocks(segments: Mapping[int, Segment], states: Mapping[int, bytes], refs: Iterable[BatchRef]) -> Iterator[_Block]:
+    block: _Block | None = None
+    for ref in refs:
+        segment = segments.get(ref.segment)
+        if segment is None or not (segment.sealed or states.get(segment.number) == CLOSED):
+            break  # here begin the rows of segments that still grow
+        same = block is not None and (segment.number in block.segments or (block.closed and not segment.sealed))
+        if block is None or not same:
+            if block is not None:
+                yield block
+            block = _Block(closed=not segment.sealed)
+        block.segments[segment.number] = segment
+        block.refs.append(ref)
+    if block is not None:
+        yield block
+
+
+def _add_empty(blocks: list[_Block], segments: Mapping[int, Segment], states: Mapping[int, bytes]) -> None:
+    """Closed segments whose rows a repair has taken out go with others."""
+    known = {number for block in blocks for number in block.segments}
+    empty = {number: segments[number] for number, state in states.items() if state == CLOSED and number not in known}
+    if not empty:
+        return
+    last = next((block for block in reversed(blocks) if block.closed), None)
+    if last is None:
+        blocks.append(last := _Block(closed=True))
+    last.segments.update(empty)
+
+
+def _gather(blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
+    gathered: list[_Block] = []
+    size = 0
+    for block in blocks:
+        if gathered and size + block.size > SMALL_BYTES:
+            yield gathered
+            gathered, size = [], 0
+        gathered.append(block)
+        size += block.size
+    if gathered:
+        yield gathered
+
+
+def _merge(blocks: Sequence[_Block], states: Mapping[int, bytes]) -> Merge | None:
+    segments = {number: segment for block in blocks for number, segment in block.segments.items()}
+    closed = [number for number in segments if states.get(number) == CLOSED]
+    placed = [number - 1 for number in segments if states.get(number) == PLACED]
+    if not closed and (len(blocks) < 2 or not placed):
+        return None
+    refs = tuple(ref for block in blocks for ref in block.refs)
+    return Merge(tuple(segments.values()), refs, min(closed or placed))
+
+
+def _is_whole(merge: Merge, batches: Mapping[int, int]) -> bool:
+    return len(merge.refs) == sum(batches.get(segment.number, 0) for segment in merge.segments)

@@ -1,0 +1,115 @@
+"""Which segments are joined: neighbours in the order of rows, and nothing across a large file."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rund_daemon.ingest.merging import CLOSED, PLACED, SMALL_BYTES, Merge, plan_merges
+from rund_daemon.model import BatchRef, Segment
+
+OPEN = b""
+MIB = 1024 * 1024
+
+
+class Table:
+    """Segments and their batches, given in the order of rows."""
+
+    def __init__(self) -> None:
+        self.segments: dict[int, Segment] = {}
+        self.states: dict[int, bytes] = {}
+        self.refs: list[BatchRef] = []
+
+    def add(self, number: int, size: int, *, state: bytes | None = None) -> Table:
+        """Adds a batch; without a state its segment is a sealed one."""
+        sealed = state in (None, PLACED)
+        old = self.segments.get(number, Segment(number, sealed, 0, 0, b""))
+        self.segments[number] = Segment(number, sealed, old.length + size, old.rows + 1, b"")
+        if state is not None:
+            self.states[number] = state
+        self.refs.append(BatchRef(number, old.length, size, 1, 0, len(self.refs)))
+        return self
+
+    def plan(self) -> tuple[Merge, ...]:
+        return plan_merges(self.segments, self.states, self.refs)
+
+    def planned(self) -> list[tuple[list[int], int]]:
+        return [(sorted(segment.number for segment in merge.segments), merge.number) for merge in self.plan()]
+
+
+def test_closed_segments_whose_rows_lie_among_each_other_become_one() -> None:
+    table = Table().add(0, 8, state=CLOSED).add(1, 8, state=CLOSED).add(0, 8, state=CLOSED).add(2, 8, state=OPEN)
+    assert table.planned() == [([0, 1], 0)]
+    assert [ref.first_row for ref in table.plan()[0].refs] == [0, 1, 2]
+
+
+def test_small_sealed_neighbours_on_both_sides_are_joined() -> None:
+    table = Table().add(0, MIB).add(1, MIB, state=CLOSED).add(3, MIB, state=PLACED).add(4, MIB, state=OPEN)
+    assert table.planned() == [([0, 1, 3], 1)]
+
+
+def test_nothing_is_joined_across_a_large_file() -> None:
+    table = Table().add(0, MIB, state=CLOSED).add(2, SMALL_BYTES).add(3, MIB, state=CLOSED)
+    assert table.planned() == [([0], 0), ([3], 3)]
+
+
+def test_what_is_together_too_large_stays_apart() -> None:
+    table = Table().add(0, 20 * MIB).add(1, 20 * MIB, state=CLOSED).add(2, 20 * MIB, state=CLOSED)
+    assert table.planned() == [([1, 2], 1)]
+
+
+def test_small_files_of_writers_are_joined_under_the_number_kept_for_them() -> None:
+    table = Table().add(1, MIB, state=PLACED).add(3, MIB, state=PLACED).add(5, SMALL_BYTES).add(7, MIB, state=PLACED)
+    assert table.planned() == [([1, 3], 0)]
+
+
+def test_sealed_files_without_such_a_number_are_left() -> None:
+    assert Table().add(0, MIB).add(1, MIB).planned() == []
+    assert Table().add(0, MIB).add(2, MIB, state=PLACED).planned() == [([0, 2], 1)]
+
+
+def test_a_single_file_is_not_written_again() -> None:
+    assert Table().add(1, MIB, state=PLACED).add(2, 8, state=OPEN).planned() == []
+
+
+def test_closed_segments_without_batches_are_cleared_away() -> None:
+    table = Table().add(0, 8, state=CLOSED).add(1, 8, state=CLOSED)
+    table.refs.pop()
+    assert table.planned() == [([0, 1], 0)]
+    table.refs.clear()
+    assert table.planned() == [([0, 1], 0)]
+
+
+def test_a_file_of_which_a_batch_would_stay_behind_is_left() -> None:
+    table = Table().add(0, 8, state=CLOSED).add(1, SMALL_BYTES).add(0, 8, state=CLOSED).add(2, 8, state=CLOSED)
+    assert table.planned() == []
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_every_closed_segment_goes_once_and_rows_keep_their_order(seed: int, count: int) -> None:
+    chance, table, number = random.Random(seed), Table(), 0
+    while len(table.refs) < count:
+        kind = chance.choice(["closed", "placed", "large"])
+        if kind == "closed":
+            several = range(number, number + chance.randint(1, 3))
+            for _ in range(chance.randint(1, 6)):
+                table.add(chance.choice(several), chance.choice([8, MIB]), state=CLOSED)
+            number = several.stop
+        else:
+            table.add(number + 1, MIB if kind == "placed" else SMALL_BYTES, state=PLACED if kind == "placed" else None)
+            number += 2
+    merges = table.plan()
+    gone = [segment.number for merge in merges for segment in merge.segments]
+    assert len(gone) == len(set(gone))
+    assert {number for number, state in table.states.items() if state == CLOSED} <= set(gone)
+    for merge in merges:
+        assert [ref.first_row for ref in merge.refs] == list(
+            range(merge.refs[0].first_row, merge.refs[-1].first_row + 1)
+        )
+    # The order of numbers is the order of rows before and after.
+    rows = {ref.first_row: ref.segment for ref in table.refs}
+    rows |= {ref.first_row: merge.number for merge in merges for ref in merge.refs}
+    blocks = list(dict.fromkeys(rows[row] for row in sorted(rows)))
+    assert all(a < b for a, b in pairwise(blocks))
