@@ -38,7 +38,7 @@ def test_without_the_variable_nothing_happens(side: Any) -> None:
 
 @pytest.mark.parametrize(("action", "number"), [("eio", errno.EIO), ("enospc", errno.ENOSPC)])
 def test_a_point_fails_at_its_time_and_no_other_does(side: Any, action: str, number: int) -> None:
-    name, other = sorted(side: Any.FAILPOINTS)[:2]
+    name, other = sorted(side.FAILPOINTS)[:2]
     reach = side.armed(f"{name}={action}@2")
     reach(name)
     reach(other)
@@ -49,7 +49,7 @@ def test_a_point_fails_at_its_time_and_no_other_does(side: Any, action: str, num
 
 
 def test_a_point_without_a_time_fails_every_time(side: Any) -> None:
-    name, other = sorted(side: Any.FAILPOINTS)[:2]
+    name, other = sorted(side.FAILPOINTS)[:2]
     reach = side.armed(f"{name}=eio, {other}=enospc@1")
     for _ in range(2):
         with pytest.raises(OSError, match="Errno 5"):
