@@ -22,13 +22,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
@@ -36,12 +36,13 @@ from rund_pb.v1 import run_pb2, run_service_pb2, server_service_pb2, value_pb2
 from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
 
+if TYPE_CHECKING:  # protoc gives the types of an asynchronous stub no name at run time
+    from rund_pb.v1.run_service_pb2_grpc import RunServiceAsyncStub
+
 RESULTS = Path(__file__).parent / "results" / "runs_at_scale.json"
 PROJECTS = 20
 CALLS_IN_FLIGHT = 64
 MIB = 1024 * 1024
-
-CreateRun: TypeAlias = Callable[[run_service_pb2.CreateRunRequest], Awaitable[run_service_pb2.CreateRunResponse]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def main() -> None:
     """Measures, prints and writes the figures."""
     parser = argparse.ArgumentParser(description="Measures a root that holds many runs.")
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--root", type=Path, help="new folder, which is kept; else one that is removed")
+    parser.add_argument(
+        "--root", type=Path, help="folder that is kept; if it holds runs, they are measured. Else a new one"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="file for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rund-bench-") as temporary:
@@ -206,32 +209,55 @@ async def create_runs(daemon: Daemon, names: list[tuple[str, str]]) -> list[Memo
         for first in range(0, len(names), share):
             numbered = list(enumerate(names))[first : first + share]
             waiting = iter(numbered)
-            await asyncio.gather(*(create_some(stub.CreateRun, waiting) for _ in range(CALLS_IN_FLIGHT)))
+            await asyncio.gather(*(create_some(stub, waiting) for _ in range(CALLS_IN_FLIGHT)))
             growth.append(daemon.memory(f"{first + len(numbered):,} runs"))
             print(f"\r{first + len(numbered):,} runs made", end="", flush=True)
     print()
     return growth
 
 
-async def create_some(create_run: CreateRun, waiting: Iterator[tuple[int, tuple[str, str]]]) -> None:
+async def create_some(stub: RunServiceAsyncStub, waiting: Iterator[tuple[int, tuple[str, str]]]) -> None:
     """Makes runs one after the other until there are none left to make."""
     for number, (project, run) in waiting:
-        await create_run(create_request(number, project, run))
+        await stub.CreateRun(create_request(number, project, run))
+        await stub.AddOutputValue(output_request(number, project, run))
 
 
 def create_request(number: int, project: str, run: str) -> run_service_pb2.CreateRunRequest:
     """A run such as trainings leave behind, with some parameters and labels. A few still go on."""
-    parameters = value_pb2.MapValue(
-        entries=[
-            value_pb2.MapEntry(key="lr", value=value_pb2.Value(double_value=10 ** -(1 + number % 5))),
-            value_pb2.MapEntry(key="batch_size", value=value_pb2.Value(int_value=2 ** (4 + number % 6))),
-            value_pb2.MapEntry(key="model", value=value_pb2.Value(string_value=f"vit-{number % 7}")),
-        ]
+    optimizer = map_of(name=text("adamw" if number % 3 else "sgd"), weight_decay=real(number % 10 / 100))
+    parameters = map_of(
+        lr=real(10 ** -(1 + number % 5)),
+        batch_size=value_pb2.Value(int_value=2 ** (4 + number % 6)),
+        model=text(f"vit-{number % 7}"),
+        optimizer=value_pb2.Value(map_value=optimizer),
     )
     status = run_pb2.RUN_STATUS_COMPLETED if number % 1_000 else run_pb2.RUN_STATUS_RUNNING
     labels = {"team": f"team-{number % 9}"}
     new = run_pb2.Run(run_name=run, parameters=parameters, labels=labels, status=status)
     return run_service_pb2.CreateRunRequest(parent=f"projects/{project}", run=new, request_id=str(uuid.uuid4()))
+
+
+def output_request(number: int, project: str, run: str) -> run_service_pb2.AddOutputValueRequest:
+    """What such a training ends with."""
+    output = map_of(epoch=value_pb2.Value(int_value=number % 90), accuracy=real(number * 7919 % 10_007 / 10_007))
+    name = f"projects/{project}/runs/{run}"
+    return run_service_pb2.AddOutputValueRequest(run=name, value=output, request_id=str(uuid.uuid4()))
+
+
+def map_of(**values: value_pb2.Value) -> value_pb2.MapValue:
+    """A map of values."""
+    return value_pb2.MapValue(entries=[value_pb2.MapEntry(key=key, value=value) for key, value in values.items()])
+
+
+def real(number: float) -> value_pb2.Value:
+    """A number."""
+    return value_pb2.Value(double_value=number)
+
+
+def text(words: str) -> value_pb2.Value:
+    """A text."""
+    return value_pb2.Value(string_value=words)
 
 
 def time_calls(stub: RunServiceStub, names: list[tuple[str, str]]) -> dict[str, Latency]:

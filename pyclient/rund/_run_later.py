@@ -21,11 +21,6 @@ def query(run: Run, sql: str) -> NoReturn:
     raise UnsupportedError("query() is not in this release; use metrics_tables and to_arrow(), or to_duckdb()")
 
 
-def compare(run: Run, other: Run, on: str = "example_id") -> NoReturn:
-    """Which samples got better or worse. Not in this release."""
-    raise UnsupportedError("compare() is not in this release; join the tables of both runs with to_arrow()")
-
-
 def to_bundle(run: Run, destination_url: PathLike) -> NoReturn:
     """The run as a folder that needs no daemon. Not in this release."""
     raise UnsupportedError("to_bundle() is not in this release; copy() copies a run within a root")

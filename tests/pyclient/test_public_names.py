@@ -94,6 +94,8 @@ API = {
     "Run.reduce_embeddings_per_dataset": "delete_source_tables=True, **kwargs",
     "Run.metrics_writer": "name=None, *, column_schemas=None, foreign_table_url=None, "
     "foreign_table_display_name='', constants=None, stream_name=''",
+    "Run.compare": "other=None, on='example_id', *, table='', other_table='', filter='', other_filter='', "
+    "columns=None, join=()",
     "Run.log": "values, step=None",
     "Run.flush": "timeout=None",
     "Run.finish": "timeout=None",
