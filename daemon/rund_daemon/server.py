@@ -47,6 +47,7 @@ from .catalog import Catalog
 from .catalog.requests import forget_requests
 from .config import Config, ConfigError
 from .errors import DrainingError
+from .failpoints import failpoint
 from .feed import Feed
 from .identity import new_uid, now
 from .ingest.adoption import JournalWatch
@@ -160,8 +161,10 @@ class Daemon:
         await self.health.enter_graceful_shutdown()
         self.sessions.drain()
         self.rooms.feed.close(DrainingError())
+        failpoint("drain.told")
         await self.rooms.operations.stop()
         await self.server.stop(max(0.0, deadline - time.monotonic()) / 2)
+        failpoint("drain.ended")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -171,7 +174,9 @@ class Daemon:
                 await self.rooms.sealer.finish()
                 while await self.rooms.snapshots.write_pending():
                     pass
+        failpoint("drain.sealed")
         await asyncio.get_running_loop().run_in_executor(None, self.rooms.catalog.close)
+        failpoint("drain.closed")
         self.rooms.sink.close()
         logger.info("stopped")
 
@@ -269,6 +274,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
 
 def _recover(catalog: Catalog, layout: Layout) -> None:
     recovery = recover(catalog, layout)
+    failpoint("recovery.done")
     logger.info(
         "recovered",
         extra={

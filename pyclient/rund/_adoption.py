@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ._adopted_head import AdoptedHead
 from ._errors import NotFoundError, RundError, WaitTimeoutError
+from ._failpoints import failpoint
 from ._history_batch import HistoryBatches
 from ._journal_files import DataFile
 from ._journal_format import CUT_SLOTS, NO_CUT, Cut, Identity, JournalFormatError
@@ -82,6 +83,7 @@ def follow(directory: Path, transport: Transport, report: Callable[[Adoption], N
 
 def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
     removed = False
+    failpoint("adoption.taken")
     try:
         # Asked first, read then: what a writer that is gone has written is all there.
         identity = parse_left_journal(head.read(), head.path.parent).identity
@@ -94,9 +96,12 @@ def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
             return Adoption(head.path, Outcome.FOLLOWED, rows)
         if journal.problems:
             return Adoption(head.path, Outcome.DAMAGED, rows, _described(journal))
+        failpoint("adoption.drained")
         for file in journal.files:
             file.path.unlink(missing_ok=True)
+            failpoint("adoption.file_removed")
         head.remove()
+        failpoint("adoption.head_removed")
         removed = True
         return Adoption(head.path, Outcome.DRAINED, rows)
     except (OSError, RundError, JournalFormatError) as error:
@@ -185,11 +190,13 @@ class _Drain:
             return None
         cut = Cut(last.sequence + 1, last.end, rows.end, last.rows + rows.count)
         self._head.write_cut(cut)
+        failpoint("adoption.cut_written")
         self._write(cut, self._batches.batch(rows))
         return cut
 
     def _write(self, cut: Cut, batch: object) -> None:
         sequence = self._stream.write(batch)  # type: ignore[arg-type]  # a pa.RecordBatch, which only this line handles
+        failpoint("adoption.sent")
         if sequence != cut.sequence:
             raise JournalFormatError(f"the stream is at batch {sequence} and the journal at {cut.sequence}")
         self._outstanding.append(cut)
@@ -200,7 +207,9 @@ class _Drain:
 
     def _acknowledge(self) -> None:
         if self._outstanding:
+            failpoint("adoption.acked")
             self._head.write_cursor(self._outstanding[-1])
+            failpoint("adoption.cursor_written")
             self._outstanding.clear()
 
     def _free(self, last: Cut) -> None:

@@ -25,6 +25,7 @@ from weakref import WeakMethod
 from zlib import crc32
 
 from ._errors import InvalidColumnError, InvalidValueError, JournalFullError, ResourceError, WrongStateError
+from ._failpoints import failpoint
 from ._identity import new_writer_id, this_writer
 from ._journal_files import DataFile, HeadFile, data_path, head_path
 from ._journal_format import DATA_HEAD_BYTES, FLAG_SENDER, Identity
@@ -176,6 +177,7 @@ class Journal:
                 return
             self.files.popleft()
             file.path.unlink(missing_ok=True)
+            failpoint("journal.file_freed")
             self._freed += file.size
 
     def close(self) -> None:
@@ -186,11 +188,13 @@ class Journal:
             self._file.plans.clear()
             if self.head is not None:
                 self.head.mark_closed()
+                failpoint("journal.closed")
 
     def remove(self) -> None:
         """Removes all files, when everything in them is acknowledged."""
         while self.files:
             self.files.popleft().path.unlink(missing_ok=True)
+            failpoint("journal.file_removed")
         if self.head is not None:
             self.head.remove()
             self.head = None
@@ -298,6 +302,7 @@ class Journal:
             if self.head is None:
                 self.head = self._make_head()
             file = DataFile.create(data_path(self._directory, self.owner.writer_id, number), number, size)
+            failpoint("journal.file_made")
             self._go_on_in(file)
             self._waited_in_vain = False
         except OSError as error:
@@ -313,7 +318,9 @@ class Journal:
         old = self._file
         if old.number and not old.finished:
             old.finish()
+            failpoint("journal.file_finished")
         file.begin(self.owner.writer_id, old.position(old.claimed) if old.number else 0)
+        failpoint("journal.file_begun")
         # Nothing is called from here on: a signal handler that raises does so before or after all of it.
         self._allocated += file.size
         self.files += (file,)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ._failpoints import failpoint
 from ._journal_format import (
     CURSOR_OFFSET,
     CUT_SLOTS,
@@ -190,12 +191,14 @@ class HeadFile:
         path = head_path(directory, identity.writer_id)
         unfinished = path.with_suffix(".tmp")
         memory = _map_new_file(unfinished, HEAD_BYTES)
+        failpoint("journal.head_mapped")
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CLOEXEC)
         locked = _lock(descriptor, LIVE_LOCK_BYTE) and (not drains or _lock(descriptor, DRAIN_LOCK_BYTE))
         identity = replace(identity, flags=identity.flags | (FLAG_LOCKS if locked else 0))
         head = pack_head(identity)
         memory[: len(head)] = head
         unfinished.rename(path)
+        failpoint("journal.head_made")
         return cls(path, identity, descriptor, memory)
 
     def write_cut(self, cut: Cut) -> None:
@@ -219,6 +222,7 @@ class HeadFile:
     def remove(self) -> None:
         """Removes the head, the last file of the journal to go, and gives up the locks."""
         self.path.unlink(missing_ok=True)
+        failpoint("journal.head_removed")
         os.close(self._descriptor)
 
     def abandon(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from ._errors import InternalError, OverLimitError, RundError, WaitTimeoutError
+from ._failpoints import failpoint
 from ._history_batch import HistoryBatches
 from ._identity import new_writer_id
 from ._journal import Journal, JournalOwner
@@ -247,8 +248,10 @@ class _Sender:
         cut = Cut(self._last.sequence + 1, rows.begin, rows.end, self._last.rows + rows.count)
         # The cut comes first: whoever sends these rows again must put the same ones under the same sequence.
         head.write_cut(cut)
+        failpoint("sender.cut_written")
         self._outstanding.append(cut)
         sequence = stream.write(self._batches.batch(rows))
+        failpoint("sender.sent")
         if sequence != cut.sequence:
             raise InternalError(f"the stream is at batch {sequence} and the journal at {cut.sequence}")
         self._last = cut
@@ -294,7 +297,9 @@ class _Sender:
         while self._outstanding and self._outstanding[0].sequence <= stream.committed:
             acked = self._outstanding.popleft()
         if acked is not None:
+            failpoint("sender.acked")
             head.write_cursor(acked)
+            failpoint("sender.cursor_written")
             self._journal.free(acked.end if self._outstanding else self._reader.position)
 
     def _rest(self) -> None:

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from rund_daemon.failpoints import failpoint
 from rund_daemon.model import FolderMove
 
 from . import keys, shelves
@@ -105,7 +106,9 @@ class Catalog:
         for removals, moves in groupby(self._pending_moves(), lambda entry: not entry[1].destination):
             for batch in [list(moves)] if removals else [[move] for move in moves]:
                 for _, move in batch:
+                    failpoint("catalog.move_begun")
                     self._mover(move.source, move.destination)
+                    failpoint("catalog.move_made")
                 with self._environment.begin(write=True) as txn:
                     for key, _ in batch:
                         Change(txn, self._databases).delete(shelves.MOVES, key)

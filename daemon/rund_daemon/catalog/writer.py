@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import lmdb
 
 from rund_daemon.errors import DrainingError, ExhaustedError, Reason
+from rund_daemon.failpoints import failpoint
 
 from .reserve import Reserve
 from .shelves import MOVES
@@ -169,12 +170,15 @@ class CatalogWriter:
                     held, appends = appends, []
                     self._settled.clear()
                 self._sink.stage(change, appends)
+                failpoint("catalog.staged")
         except BaseException as fault:
             if moving:
                 self._settled.set()
             self._fail(mutations, appends + held, fault)
             return []
+        failpoint("catalog.committed")
         self._try_to_settle()
+        failpoint("catalog.settled")
         self._sink.committed(appends)
         self._answer(mutations)
         return held

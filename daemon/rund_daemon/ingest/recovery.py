@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
+from rund_daemon.failpoints import failpoint
 from rund_daemon.model import Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import cut_back_file
@@ -59,6 +60,7 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
                 damaged += 1
                 logger.warning("segment_damaged", extra={"run": run.resource_name, "error": str(error)})
                 continue
+            failpoint("recovery.cut")
             cut += removed > 0
             cut_bytes += removed
         for link in layout.all_unfinished():
@@ -73,6 +75,7 @@ def _remove_unknown(snapshot: Snapshot, link: Path) -> None:
         table, number = Uid(bytes.fromhex(link.stem)), int(link.suffix[1:])
         if not snapshot.has(shelves.SEGMENTS, keys.numbered(table, number)):
             link.readlink().unlink(missing_ok=True)
+            failpoint("recovery.link_removed")
         link.unlink()
 
 

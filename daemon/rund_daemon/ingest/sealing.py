@@ -19,6 +19,7 @@ from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
+from rund_daemon.failpoints import failpoint
 from rund_daemon.ingest.merging import CLOSED, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
@@ -109,6 +110,7 @@ class Sealer:
 
     async def _seal(self, uid: Uid) -> None:
         await self._catalog.submit(lambda change: self._close_segments(change, uid))
+        failpoint("sealing.closed")
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 for job in self._plan(uid):
@@ -127,7 +129,10 @@ class Sealer:
         self._floor.check(sum(segment.length for segment in job.segments))
         self._writing = asyncio.get_running_loop().run_in_executor(None, _write, job)
         head, sealed = await asyncio.shield(self._writing)
-        return await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
+        failpoint("sealing.written")
+        exchanged = await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
+        failpoint("sealing.exchanged")
+        return exchanged
 
     def _close_segments(self, change: Change, uid: Uid) -> None:
         self._sink.release(uid)

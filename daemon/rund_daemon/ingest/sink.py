@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rund_daemon.catalog import Change
 from rund_daemon.errors import ExhaustedError, RundError
+from rund_daemon.failpoints import failpoint
 from rund_daemon.model import Micros, Revision, Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.space import SpaceFloor, is_full, no_space
@@ -73,6 +74,7 @@ class SegmentSink:
                 self._plan(txn, append, appends[:count])
             for uid in list(self._staged):
                 self._attempt(uid, appends, self._write)
+            failpoint("sink.synced")
             for uid in self._staged:
                 self._tables[uid].record(txn, self._clock())
 
@@ -138,6 +140,7 @@ class SegmentSink:
     @staticmethod
     def _write(files: TableFiles) -> None:
         files.write()
+        failpoint("sink.appended")
         for file in files.dirty:
             file.sync()
 

@@ -16,6 +16,7 @@ from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
+from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
 from rund_daemon.model import BatchRef, IfExists, Micros, Run, RunStatus, Segment, Uid
@@ -86,6 +87,7 @@ class RunCopies:
         uid, now = self._new_uid(), self._clock()
         try:
             copy = await loop.run_in_executor(None, self._copy_files, source, staging, progress)
+            failpoint("copying.copied")
             progress.report(0.99, "publishing")
             await self._catalog.submit(lambda change: self._publish(change, copy, target, staging, uid, now))
         except Exception:
@@ -93,6 +95,7 @@ class RunCopies:
             # files if it was not.
             await loop.run_in_executor(None, shutil.rmtree, staging, True)
             raise
+        failpoint("copying.published")
         self._feed.publish((RUNS_TOPIC,))
         return uid
 

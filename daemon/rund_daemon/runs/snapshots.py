@@ -16,6 +16,7 @@ from itertools import islice
 
 from rund_daemon.catalog import Catalog, Change, shelves
 from rund_daemon.catalog.lookup import RunDetails, TableState, details_of
+from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import uid_text
 from rund_daemon.model import Revision, Uid
@@ -58,6 +59,7 @@ class RunSnapshots:
     async def write_pending(self) -> int:
         """Writes files that are behind, up to a bound, and gives their number."""
         written = await asyncio.get_running_loop().run_in_executor(None, self._write_batch)
+        failpoint("snapshots.written")
         if written:
             await self._catalog.submit(lambda change: _clear(change, written))
         return len(written)

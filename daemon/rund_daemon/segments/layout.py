@@ -20,6 +20,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rund_daemon.failpoints import failpoint
+
 RUN_SNAPSHOT = "run.json"
 TABLE_DATA = "data.arrow"
 
@@ -137,5 +139,7 @@ def write_durable_file(path: Path, data: bytes) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+    failpoint("file.written")
     temporary.rename(path)
+    failpoint("file.renamed")
     sync_folder(path.parent)

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rund_daemon.failpoints import failpoint
+
 from .layout import make_durable_folder, sync_folder
 
 # Linux takes at most this many buffers in one writev (IOV_MAX).
@@ -32,6 +34,7 @@ class OpenSegment:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         segment = cls(os.open(path, flags, 0o644), path, 0)
         segment.append(head)
+        failpoint("segment.created")
         sync_folder(path.parent)
         return segment
 
@@ -62,6 +65,7 @@ class OpenSegment:
 
     def sync(self) -> None:
         """Makes what was flushed durable."""
+        failpoint("segment.sync")
         os.fdatasync(self._descriptor)
 
     def cut_back(self, committed: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
+from rund_daemon.failpoints import failpoint
 from rund_daemon.model import BatchRef
 
 from .heads import read_head
@@ -54,7 +55,9 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[pa.RecordBatch], num
                 writer.write_batch(batch)
         refs = tuple(_refs(temporary, number, first_row))
         length = _sync(temporary)
+        failpoint("seal.written")
         temporary.rename(path)
+        failpoint("seal.renamed")
     except BaseException:
         # The disk may be full: half a file must not keep it so.
         temporary.unlink(missing_ok=True)
