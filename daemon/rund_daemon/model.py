@@ -333,10 +333,11 @@ class KeptRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamMark:
-    """The last committed sequence of a write stream."""
+    """The last committed sequence of a write stream, and where its caller stood in its own source then."""
 
     sequence: int = 0
     commit_time: Micros = Micros(0)
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ RECORDS = {
     "input_table": INPUT_TABLES,
     "operation": OPERATIONS,
     "event": st.builds(model.Event, COUNTS.map(model.Revision), st.sampled_from(model.EventType), UIDS, TEXT),
-    "stream": st.builds(model.StreamMark, COUNTS, MICROS),
+    "stream": st.builds(model.StreamMark, COUNTS, MICROS, COUNTS),
     "request": st.builds(KeptRequest, TEXT, st.binary(max_size=48), UIDS, MICROS, st.booleans()),
     "move": st.builds(model.FolderMove, TEXT, TEXT),
 }

@@ -363,13 +363,15 @@ def event_from_bytes(data: bytes) -> Event:
 
 def stream_to_bytes(stream: StreamMark) -> bytes:
     """Record of a write stream."""
-    return pb.Stream(sequence=stream.sequence, commit_time=stream.commit_time).SerializeToString()
+    return pb.Stream(
+        sequence=stream.sequence, commit_time=stream.commit_time, position=stream.position
+    ).SerializeToString()
 
 
 def stream_from_bytes(data: bytes) -> StreamMark:
     """A write stream of its record."""
     record = pb.Stream.FromString(data)
-    return StreamMark(record.sequence, Micros(record.commit_time))
+    return StreamMark(record.sequence, Micros(record.commit_time), record.position)
 
 
 def request_to_bytes(request: KeptRequest) -> bytes:

@@ -36,6 +36,7 @@ class Append:
         stream_id: the write stream; empty for rows that belong to none.
         sequence: its place in the stream.
         request: makes the retry of a single request recognisable.
+        position: where the caller stands in its own source behind this batch; 0: as before.
         chunks: its rows; none for a batch without rows.
         head: schema message of its rows, as of a segment; a batch without rows has columns too.
         answer: called on the event loop with None once the batch is durable, or with the error.
@@ -50,6 +51,7 @@ class Append:
     head: bytes
     answer: Callable[[BaseException | None], None]
     request: RequestKey | None = None
+    position: int = 0
     error: BaseException | None = field(default=None)
 
     @property

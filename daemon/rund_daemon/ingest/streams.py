@@ -7,6 +7,7 @@ only it knows what is committed.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,7 +18,7 @@ from rund_daemon.catalog import Catalog, keys, shelves
 from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.errors import ConflictError, InvalidError, Reason
 from rund_daemon.limits import MIB, Limits
-from rund_daemon.model import MetricsTable, RequestKey, Uid
+from rund_daemon.model import MetricsTable, RequestKey, StreamMark, Uid
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.schemas import check_column_count, unify
 
@@ -53,6 +54,8 @@ class _Table:
     foreign: ForeignRows | None
     users: int = 0
     schemas: dict[pa.Schema, WireSchema] = field(default_factory=dict)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Ingest:
@@ -80,15 +83,39 @@ class Ingest:
                     f"stream_id {stream_id!r} was opened by another connection; this one has ended",
                 )
             )
-        stream = WriteStream(self, self._enter(record), stream_id, self._committed(record.uid, stream_id))
+        mark = self._committed(record.uid, stream_id)
+        stream = WriteStream(self, self._enter(record), stream_id, mark.sequence)
         if stream_id:
             self._streams[key] = stream
         return stream
 
+    async def position(self, stream: WriteStream) -> int:
+        """Where the caller of a stream that was just opened stood in its own source when it last committed.
+
+        Batches that an earlier connection of the stream has left on their way are waited for: they will be kept, and
+        whoever goes on from here must not send their rows once more.
+        """
+        table, stream_id = stream.table, stream.stream_id
+        while table.in_flight[stream_id]:
+            table.answered.clear()
+            await table.answered.wait()
+        mark = self._committed(table.record.uid, stream_id)
+        stream.committed = max(stream.committed, mark.sequence)
+        return mark.position
+
     def enqueue(self, append: Append, table: _Table) -> None:
         """Hands a batch to the writer."""
         table.users += 1
+        table.in_flight[append.stream_id] += 1
         self._catalog.append(append)
+
+    def answered(self, table: _Table, stream_id: str) -> None:
+        """A batch was committed or refused."""
+        table.in_flight[stream_id] -= 1
+        if not table.in_flight[stream_id]:
+            del table.in_flight[stream_id]
+        table.answered.set()
+        self.leave(table)
 
     def leave(self, table: _Table) -> None:
         """One user less. The last one takes the shared state with it: the catalog has it all by then."""
@@ -124,10 +151,10 @@ class Ingest:
         table.users += 1
         return table
 
-    def _committed(self, table: Uid, stream_id: str) -> int:
+    def _committed(self, table: Uid, stream_id: str) -> StreamMark:
         with self._catalog.snapshot() as snapshot:
             mark = snapshot.get(shelves.STREAMS, keys.named(table, stream_id)) if stream_id else None
-        return mark.sequence if mark else 0
+        return mark or StreamMark()
 
 
 class WriteStream:
@@ -151,7 +178,7 @@ class WriteStream:
         """Sets the schema of the batches that follow as single messages."""
         self._schema = self._wire_schema(read_schema(data, self._limits, name))
 
-    async def write_batch(self, sequence: int, data: bytes) -> None:
+    async def write_batch(self, sequence: int, data: bytes, position: int = 0) -> None:
         """Takes one record batch message of the schema that was set. Waits while too much is in flight."""
         schema = self._schema
         if schema is None:
@@ -163,9 +190,9 @@ class WriteStream:
             check_rows(batch, self.table.foreign, name)
             return tuple(make_chunk(batch, data, schema, self.table.foreign))
 
-        await self._send(sequence, schema, await off_loop(len(data), check))
+        await self._send(sequence, schema, await off_loop(len(data), check), position=position)
 
-    async def write_stream(self, sequence: int, data: bytes) -> None:
+    async def write_stream(self, sequence: int, data: bytes, position: int = 0) -> None:
         """Takes the batches of one Arrow IPC stream as one batch of this stream."""
         name = "batch.arrow_stream"
         schema, batches, messages = await off_loop(len(data), lambda: read_stream(data, self._limits, name))
@@ -180,25 +207,31 @@ class WriteStream:
                 chunks.extend(make_chunk(batch, part, wire, self.table.foreign))
             return tuple(chunks)
 
-        await self._send(sequence, wire, await off_loop(len(data), check))
+        await self._send(sequence, wire, await off_loop(len(data), check), position=position)
 
-    async def write_columns(self, sequence: int, columns: Sequence[PlainColumn]) -> None:
+    async def write_columns(self, sequence: int, columns: Sequence[PlainColumn], position: int = 0) -> None:
         """Takes plain columns."""
         name = "batch.columns"
         check_limit("rows", max((column.rows for column in columns), default=0), self._limits.max_batch_rows, name)
         size = sum(len(column.values) for column in columns) * _PLAIN_VALUE_BYTES
         batch = await off_loop(size, lambda: batch_of_columns(columns, name))
-        await self.write_rows(sequence, batch, name)
+        await self.write_rows(sequence, batch, name, position=position)
 
     async def write_rows(
-        self, sequence: int, batch: pa.RecordBatch, name: str, request: RequestKey | None = None
+        self,
+        sequence: int,
+        batch: pa.RecordBatch,
+        name: str,
+        request: RequestKey | None = None,
+        *,
+        position: int = 0,
     ) -> None:
         """Takes rows that the daemon has made into a batch itself."""
         check_columns(batch.schema, self._limits, name)
         wire = self._wire_schema(batch.schema)
         check_rows(batch, self.table.foreign, name)
         chunks = tuple(make_chunk(batch, memoryview(batch.serialize()), wire, self.table.foreign))
-        await self._send(sequence, wire, chunks, request)
+        await self._send(sequence, wire, chunks, request, position=position)
 
     async def progress(self) -> int:
         """Waits until more is committed or all is, and gives the last committed sequence.
@@ -251,7 +284,13 @@ class WriteStream:
         return known
 
     async def _send(
-        self, sequence: int, schema: WireSchema, chunks: Sequence[Chunk], request: RequestKey | None = None
+        self,
+        sequence: int,
+        schema: WireSchema,
+        chunks: Sequence[Chunk],
+        request: RequestKey | None = None,
+        *,
+        position: int = 0,
     ) -> None:
         if self._error is not None:
             raise self._error
@@ -265,7 +304,7 @@ class WriteStream:
             self._budget.give_back(size)
             self._ingest.budget.give_back(size)
             self._in_flight -= 1
-            self._ingest.leave(table)
+            self._ingest.answered(table, self.stream_id)
             if error is not None:
                 self.fail(error)
             else:
@@ -283,6 +322,7 @@ class WriteStream:
             schema.head,
             answer,
             request,
+            position,
         )
         self._ingest.enqueue(append, table)
 

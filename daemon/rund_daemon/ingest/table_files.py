@@ -59,7 +59,7 @@ class TableFiles:
         self._mark = mark
         self._folder = folder
         self._open: dict[bytes, _Open] = {}
-        self._sequences: dict[str, int] = {}
+        self._streams: dict[str, StreamMark] = {}
         # Schemas that the table's schema is known to hold.
         self._heads: set[bytes] = set()
         self._batches = 0
@@ -69,7 +69,7 @@ class TableFiles:
         self._planned_mark = self._mark
         self._planned_schema = self._table.arrow_schema
         self._planned_heads: set[bytes] = set()
-        self._planned_sequences: dict[str, int] = {}
+        self._planned_streams: dict[str, StreamMark] = {}
         self._planned_requests: dict[str, RequestKey] = {}
         self._refs: list[BatchRef] = []
         self._touched: dict[int, _Open] = {}
@@ -166,8 +166,8 @@ class TableFiles:
             key = keys.numbered(uid, entry.record.number)
             change.put(shelves.SEGMENTS, key, entry.record)
             change.put(shelves.OPEN_SEGMENTS, key, b"")
-        for stream_id, sequence in self._planned_sequences.items():
-            change.put(shelves.STREAMS, keys.named(uid, stream_id), StreamMark(sequence, now))
+        for stream_id, stream in self._planned_streams.items():
+            change.put(shelves.STREAMS, keys.named(uid, stream_id), replace(stream, commit_time=now))
         for request in self._planned_requests.values():
             keep_request(change, request, KeptRequest(request.method, request.fingerprint, uid, now))
         if self._planned_schema != self._table.arrow_schema:
@@ -179,7 +179,7 @@ class TableFiles:
         self._mark = self._planned_mark
         self._batches += len(self._refs)
         self._table = replace(self._table, arrow_schema=self._planned_schema)
-        self._sequences.update(self._planned_sequences)
+        self._streams.update(self._planned_streams)
         self._heads |= self._planned_heads
         for number, entry in self._touched.items():
             if not entry.committed:
@@ -208,7 +208,7 @@ class TableFiles:
 
     def _is_repeated(self, snapshot: Snapshot, append: Append) -> bool:
         if append.stream_id:
-            return append.sequence <= self._sequence(snapshot, append.stream_id)
+            return append.sequence <= self._stream(snapshot, append.stream_id).sequence
         request = append.request
         if request is None or not request.request_id:
             return False
@@ -227,20 +227,21 @@ class TableFiles:
 
     def _follow_on(self, snapshot: Snapshot, append: Append) -> None:
         if append.stream_id:
-            committed = self._sequence(snapshot, append.stream_id)
-            if append.sequence != committed + 1:
-                raise SequenceGapError(committed, append.sequence)
-            self._planned_sequences[append.stream_id] = append.sequence
+            mark = self._stream(snapshot, append.stream_id)
+            if append.sequence != mark.sequence + 1:
+                raise SequenceGapError(mark.sequence, append.sequence)
+            position = append.position or mark.position
+            self._planned_streams[append.stream_id] = replace(mark, sequence=append.sequence, position=position)
         elif append.request is not None and append.request.request_id:
             self._planned_requests[append.request.request_id] = append.request
 
-    def _sequence(self, snapshot: Snapshot, stream_id: str) -> int:
-        if stream_id in self._planned_sequences:
-            return self._planned_sequences[stream_id]
-        if stream_id not in self._sequences:
-            stream = snapshot.get(shelves.STREAMS, keys.named(self._table.uid, stream_id))
-            self._sequences[stream_id] = stream.sequence if stream else 0
-        return self._sequences[stream_id]
+    def _stream(self, snapshot: Snapshot, stream_id: str) -> StreamMark:
+        if stream_id in self._planned_streams:
+            return self._planned_streams[stream_id]
+        if stream_id not in self._streams:
+            kept = snapshot.get(shelves.STREAMS, keys.named(self._table.uid, stream_id))
+            self._streams[stream_id] = kept or StreamMark()
+        return self._streams[stream_id]
 
     def _place(self, chunk: Chunk) -> None:
         entry = self._open.get(chunk.head) or self._create(chunk.head)

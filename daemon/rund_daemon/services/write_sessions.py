@@ -54,7 +54,8 @@ class WriteSessions:
         try:
             if opening.arrow_schema:
                 stream.set_schema(opening.arrow_schema, "open.arrow_schema")
-            yield self._opened(stream, state)
+            position = await self._ingest.position(stream)
+            yield self._opened(stream, state, position)
             async for response in session.acks():
                 yield response
             if session.close is not None:
@@ -71,13 +72,14 @@ class WriteSessions:
         for session in self._open:
             session.drain()
 
-    def _opened(self, stream: WriteStream, state: TableState) -> pb.WriteMetricsResponse:
+    def _opened(self, stream: WriteStream, state: TableState, position: int) -> pb.WriteMetricsResponse:
         return pb.WriteMetricsResponse(
             opened=pb.WriteMetricsResponse.Opened(
                 committed_sequence=stream.committed,
                 metrics_table=self._message(state),
                 max_batch_bytes=self._limits.max_batch_bytes,
                 max_inflight_bytes=self._limits.max_inflight_bytes,
+                committed_position=position,
             )
         )
 
@@ -163,17 +165,19 @@ class _Session:
             raise error.with_facts(sequence=batch.sequence) from error
 
     async def _take(self, batch: pb.WriteMetricsRequest.Batch) -> None:
-        sequence = batch.sequence
+        sequence, position = batch.sequence, batch.position
         if sequence < 1:
             raise InvalidError("batch.sequence", f"{sequence} is no sequence; the first batch has 1")
+        if position < 0:
+            raise InvalidError("batch.position", f"{position} is no position; the first one is 1")
         match batch.WhichOneof("payload"):
             case "arrow_batch":
-                await self._stream.write_batch(sequence, batch.arrow_batch)
+                await self._stream.write_batch(sequence, batch.arrow_batch, position)
             case "arrow_stream":
-                await self._stream.write_stream(sequence, batch.arrow_stream)
+                await self._stream.write_stream(sequence, batch.arrow_stream, position)
             case "columns":
                 columns = [plain_column_from_pb(column, "batch.columns") for column in batch.columns.columns]
-                await self._stream.write_columns(sequence, columns)
+                await self._stream.write_columns(sequence, columns, position)
             case _:
                 raise InvalidError("batch", "it has no payload; set arrow_batch, arrow_stream or columns")
 

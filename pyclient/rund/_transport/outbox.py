@@ -38,11 +38,13 @@ class Parcel:
         sequence: Its place in the stream.
         schema: The Arrow schema message that it belongs to.
         data: The Arrow record batch message.
+        position: Where the writer stands in its own source behind it; 0: as before.
     """
 
     sequence: int
     schema: bytes
     data: pa.Buffer
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ class StreamLimits:
     Attributes:
         batch_bytes: The largest Arrow message.
         inflight_bytes: How much may wait for its ack.
+        position: Where the writer stood in its own source when the stream last committed; 0 when it did not say.
     """
 
     batch_bytes: int
     inflight_bytes: int
+    position: int = 0
 
 
 class Outbox:
@@ -99,7 +103,7 @@ class Outbox:
 
     # For those who write.
 
-    def put(self, schema: bytes, data: pa.Buffer) -> int:
+    def put(self, schema: bytes, data: pa.Buffer, position: int = 0) -> int:
         """Queues a batch and gives its sequence. Waits while too much is on its way.
 
         Raises:
@@ -110,7 +114,7 @@ class Outbox:
             self._refuse_if_over()
             self._begin_waiting()
             self._last += 1
-            self._parcels[self._last] = Parcel(self._last, schema, data)
+            self._parcels[self._last] = Parcel(self._last, schema, data, position)
             self._bytes += data.size
             self._sendable.notify_all()
             self._wake_supervisor()

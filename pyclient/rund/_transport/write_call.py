@@ -79,7 +79,7 @@ class WriteCall:
         kind = response.WhichOneof("message")
         if kind == "opened":
             said = response.opened
-            limits = StreamLimits(said.max_batch_bytes, said.max_inflight_bytes)
+            limits = StreamLimits(said.max_batch_bytes, said.max_inflight_bytes, said.committed_position)
             self._outbox.opened(self, said.committed_sequence, limits)
         elif kind == "ack":
             self._outbox.acked(self, response.ack.committed_sequence)
@@ -125,6 +125,8 @@ class _Requests:
         # The bytes are copied as late as possible, and once.
         self._ahead.append(
             lambda: pb.WriteMetricsRequest(
-                batch=pb.WriteMetricsRequest.Batch(sequence=message.sequence, arrow_batch=message.data.to_pybytes())
+                batch=pb.WriteMetricsRequest.Batch(
+                    sequence=message.sequence, arrow_batch=message.data.to_pybytes(), position=message.position
+                )
             )
         )

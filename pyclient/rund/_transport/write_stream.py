@@ -100,18 +100,35 @@ class WriteStream:
         """
         return self._own_outbox().ask_open(wait=False)
 
+    def resume(self) -> int:
+        """Waits until the stream is open, and gives the last position that was committed; 0 when there is none.
+
+        Call it before the first batch: whoever reads from a source goes on from there.
+
+        Raises:
+            RundError: The stream has failed for good; the subclass says how.
+        """
+        limits = self._own_outbox().ask_open(wait=True)
+        assert limits is not None
+        return limits.position
+
     def has_room(self, size: int) -> bool:
         """Whether a batch of so many bytes would be queued without waiting."""
         return self._own_outbox().has_room(size)
 
-    def write(self, batch: pa.RecordBatch) -> int:
+    def write(self, batch: pa.RecordBatch, position: int = 0) -> int:
         """Queues a batch, in pieces if it is larger than the daemon takes; waits while too much is on its way.
+
+        Args:
+            batch: The rows.
+            position: Where the caller stands in its own source behind these rows, 1 or more. It is kept in the commit
+                of the rows, and ``resume`` gives it back. 0: as before. A batch with a position is not cut.
 
         Returns:
             The sequence of the batch, or of its last piece; ``wait`` takes it.
 
         Raises:
-            OverLimitError: One row alone is larger than the daemon takes.
+            OverLimitError: One row alone, or a batch with a position, is larger than the daemon takes.
             RundError: The stream has failed for good; the subclass says how.
         """
         outbox = self._own_outbox()
@@ -120,6 +137,9 @@ class WriteStream:
         schema = self._message_of(batch.schema)
         sequence = 0
         # Half of what may be on its way, so that the next piece is made while this one travels.
+        if position:
+            # In one piece, because a position between two of them would be wrong.
+            return outbox.put(schema, _whole(batch, limits.batch_bytes), position)
         for piece in _pieces(batch, min(limits.batch_bytes, max(1, limits.inflight_bytes // 2))):
             sequence = outbox.put(schema, piece)
         return sequence
@@ -244,6 +264,16 @@ def _may_open_again(error: RundError) -> bool:
     if error.code in _OPEN_AGAIN or error.reason in _OPEN_AGAIN:
         return True
     return not error.reason and error.code in _BROKEN
+
+
+def _whole(batch: pa.RecordBatch, max_bytes: int) -> pa.Buffer:
+    message = batch.serialize()
+    if message.size > max_bytes:
+        raise OverLimitError(
+            f"a batch with a position has {message.size} bytes and the daemon takes {max_bytes}; give fewer rows",
+            details={"limit": str(max_bytes), "value": str(message.size)},
+        )
+    return message
 
 
 def _pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.Buffer]:
