@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rund_daemon.errors import CorruptError
-from rund_daemon.model import BatchRef, Segment
-from rund_daemon.segments.heads import segment_head
+from rund_daemon.model import BatchRef, ColumnSchema, Segment
+from rund_daemon.segments.file_format import PREAMBLE, Block, ending
+from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout, make_durable_folder, settle_move, write_durable_file
 from rund_daemon.segments.open_segment import OpenSegment, cut_back_file
-from rund_daemon.segments.reader import SegmentReader
-from rund_daemon.segments.seal import MERGED_BYTES, MERGED_ROWS, merge, write_sealed
+from rund_daemon.segments.reader import SegmentReader, StoredBatch
+from rund_daemon.segments.seal import LARGE_BYTES, MERGED_ROWS, merge, write_sealed
 
 HEAD = segment_head(pa.schema({"x": pa.int64()}), (), {})
 
@@ -100,10 +102,21 @@ def test_cutting_back_says_how_much_it_cut(tmp_path: Path) -> None:
 # --- sealed segments ---
 
 
+def stored(batches: Iterable[pa.RecordBatch], first_row: int = 0) -> Iterator[StoredBatch]:
+    """Batches as they are read from open segments, each of its own schema."""
+    for batch in batches:
+        data = memoryview(batch.serialize())
+        checksum = xxhash.xxh3_64_intdigest(data)
+        head = segment_head(batch.schema, (), {})
+        ref = BatchRef(0, len(head), len(data), batch.num_rows, checksum, first_row)
+        yield StoredBatch(ref, Segment(0, False, len(head) + len(data), batch.num_rows, head), data)
+        first_row += batch.num_rows
+
+
 def sealed(
     path: Path, *batches: pa.RecordBatch, head: bytes = HEAD, first_row: int = 0
 ) -> tuple[Segment, list[BatchRef]]:
-    written = write_sealed(path, head, batches, 7, first_row)
+    written = write_sealed(path, head, stored(batches, first_row), 7)
     return Segment(7, True, written.length, written.rows, head), list(written.batches)
 
 
@@ -117,9 +130,9 @@ def test_a_sealed_file_is_plain_arrow_and_its_references_hold(tmp_path: Path) ->
     assert (refs[0].first_row, refs[0].rows, segment.rows) == (50, 1000, 1000)
     assert segment.length == (tmp_path / "000007.arrow").stat().st_size
     reader = SegmentReader(tmp_path, [segment])
-    (stored,) = reader.read(refs)
+    (batch,) = reader.read(refs)
     reader.close()
-    assert stored.decode().column("x").to_pylist() == list(range(1000))
+    assert batch.decode().column("x").to_pylist() == list(range(1000))
     assert [path.name for path in tmp_path.iterdir()] == ["000007.arrow"]
 
 
@@ -139,12 +152,12 @@ def test_batches_are_given_the_schema_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_failed_seal_leaves_nothing(tmp_path: Path) -> None:
-    def broken() -> Iterator[pa.RecordBatch]:
-        yield numbers(0, 10)
+    def broken() -> Iterator[StoredBatch]:
+        yield from stored([numbers(0, 10)])
         raise OSError(errno.ENOSPC, "no space")
 
     with pytest.raises(OSError, match="no space"):
-        write_sealed(tmp_path / "000007.arrow", HEAD, broken(), 7, 0)
+        write_sealed(tmp_path / "000007.arrow", HEAD, broken(), 7)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,11 +167,68 @@ def test_merging_keeps_all_rows_in_order_and_no_small_neighbours(sizes: list[int
     schema = pa.schema({"x": pa.int64()})
     starts = np.concatenate([[0], np.cumsum(sizes)]).tolist() if sizes else [0]
     batches = [pa.record_batch({"x": np.arange(begin, end)}) for begin, end in itertools.pairwise(starts)]
-    merged = list(merge(batches, schema))
-    rows = np.concatenate([batch.column("x").to_numpy() for batch in merged]) if merged else np.array([])
+    merged = [
+        (part, pa.ipc.read_record_batch(pa.py_buffer(part.data), schema)) for part in merge(stored(batches), schema)
+    ]
+    rows = np.concatenate([batch.column("x").to_numpy() for _, batch in merged]) if merged else np.array([])
     assert np.array_equal(rows, np.arange(starts[-1]))
-    for left, right in itertools.pairwise(merged):
-        assert left.num_rows + right.num_rows > MERGED_ROWS or left.nbytes + right.nbytes > MERGED_BYTES
+    for part, batch in merged:
+        assert (part.rows, part.checksum) == (batch.num_rows, xxhash.xxh3_64_intdigest(part.data))
+        assert not part.rows or part.first_row == batch.column("x")[0].as_py()
+    for (left, _), (right, _) in itertools.pairwise(merged):
+        assert max(len(left.data), len(right.data)) >= LARGE_BYTES or left.rows + right.rows > MERGED_ROWS
+
+
+def test_large_batches_pass_as_they_are_and_small_ones_between_them_are_joined(tmp_path: Path) -> None:
+    bounds = [0, 40_000, 80_000, 80_010, 80_020, 120_000]
+    batches = [numbers(begin, end) for begin, end in itertools.pairwise(bounds)]
+    _, refs = sealed(tmp_path / "000007.arrow", *batches)
+    data = (tmp_path / "000007.arrow").read_bytes()
+    assert [ref.rows for ref in refs] == [40_000, 40_000, 20, 39_980]
+    for ref, batch in zip([refs[0], refs[1], refs[3]], [batches[0], batches[1], batches[4]], strict=True):
+        assert data[ref.offset : ref.offset + ref.length] == batch.serialize().to_pybytes()
+    with pa.ipc.open_file(tmp_path / "000007.arrow") as file:
+        assert file.read_all().column("x").to_pylist() == list(range(120_000))
+
+
+def test_rows_keep_their_numbers_behind_rows_that_were_taken_out(tmp_path: Path) -> None:
+    kept = [*stored([numbers(0, 10)]), *stored([numbers(20, 30), numbers(30, 40)], first_row=20)]
+    written = write_sealed(tmp_path / "000007.arrow", HEAD, kept, 7)
+    assert [(ref.first_row, ref.rows) for ref in written.batches] == [(0, 10), (20, 20)]
+
+
+SCHEMAS = [
+    pa.schema({"x": pa.int64()}),
+    pa.schema({f"column {number}": pa.float32() for number in range(301)}),
+    pa.schema(
+        {"é": pa.string(), "v": pa.list_(pa.float32(), 4), "s": pa.struct({"a": pa.int8(), "b": pa.list_(pa.utf8())})}
+    ),
+    pa.schema({"when": pa.timestamp("us", tz="UTC"), "m": pa.map_(pa.string(), pa.decimal128(20, 3))}),
+]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=["one", "many", "nested", "others"])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_our_footer_is_read_by_pyarrow_and_polars(tmp_path: Path, schema: pa.Schema, count: int) -> None:
+    head = segment_head(schema, [ColumnSchema(schema.names[0], unit="Ω")], {})
+    path = tmp_path / "000007.arrow"
+    fields = list(read_head(head))
+    batches = [
+        pa.RecordBatch.from_arrays([pa.nulls(3, field.type) for field in fields], schema=schema) for _ in range(count)
+    ]
+    blocks, body, offset = [], [], len(PREAMBLE) + len(head)
+    for batch in batches:
+        body.append(batch.serialize().to_pybytes())
+        blocks.append(Block.of(offset, body[-1]))
+        offset += len(body[-1])
+    path.write_bytes(b"".join([PREAMBLE, head, *body, ending(head, blocks)]))
+    with pa.ipc.open_file(path) as file:
+        assert file.schema.equals(read_head(head), check_metadata=True)
+        assert [file.get_batch(number) for number in range(file.num_record_batches)] == batches
+    with pa.memory_map(str(path)) as mapped:
+        assert pa.ipc.open_file(mapped).read_all().num_rows == 3 * count
+    if "m" not in schema.names:  # Polars has no maps
+        assert pl.read_ipc(path).shape == (3 * count, len(schema))
 
 
 # --- reading ---

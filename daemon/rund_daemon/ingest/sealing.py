@@ -49,10 +49,6 @@ class _Job:
         # The same at each attempt, so that a file left by a crash is overwritten by the next.
         return self.folder / f"{self.number:06d}.arrow"
 
-    @property
-    def first_row(self) -> int:
-        return self.refs[0].first_row if self.refs else 0
-
 
 class Sealer:
     """Seals what it is told to, one table at a time."""
@@ -191,8 +187,7 @@ def _write(job: _Job) -> tuple[bytes, SealedFile]:
         make_durable_folder(job.folder)
     reader = SegmentReader(job.folder, job.segments)
     try:
-        batches = (stored.decode() for stored in reader.read(job.refs))
-        return head, write_sealed(job.path, head, batches, job.number, job.first_row)
+        return head, write_sealed(job.path, head, reader.read(job.refs), job.number)
     finally:
         reader.close()
 

@@ -65,6 +65,12 @@ def read_messages(data: memoryview, field: str) -> Iterator[Message]:
         position = message.end
 
 
+def schema_at(head: memoryview) -> int:
+    """Position of the schema's table in a schema message that the daemon made, from its flatbuffer on."""
+    header_at = _slot(head, _root(head), _HEADER)
+    return header_at + int(struct.unpack_from("<I", head, header_at)[0])
+
+
 def _parse(data: memoryview, begin: int, head_length: int, field: str) -> Message:
     head = data[begin + 8 : begin + 8 + head_length]
     if len(head) != head_length or head_length % 8:
