@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import enum
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,11 +94,19 @@ async def _serve(config: Config) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    _raise_file_limit()
     daemon = await build(config)
     await daemon.start()
     await stop.wait()
     await daemon.stop()
     return ExitCode.STOPPED
+
+
+def _raise_file_limit() -> None:
+    """Each open segment is a descriptor; the soft limit of 1,024 is history."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _fail(config: Config | None, code: ExitCode, message: str) -> int:

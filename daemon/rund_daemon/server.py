@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import socket
 import threading
 import time
@@ -74,6 +73,7 @@ from .segments.layout import Layout, settle_move
 from .segments.space import SpaceFloor
 from .services.interceptor import CallInterceptor
 from .services.metrics_service import MetricsServicer
+from .services.open_calls import OpenCalls
 from .services.operation_service import OperationServicer
 from .services.reduction_service import ReductionServicer
 from .services.run_service import RunServicer
@@ -86,6 +86,8 @@ logger = logging.getLogger(__name__)
 
 READY_SERVICE = "rund.v1"
 _HOUSEKEEPING_SECONDS = 30.0
+# How long callers have to hang up once all that they asked for is answered.
+_GOODBYE_SECONDS = 1.0
 # Held back for deletions when others fill the disk: thousands of them fit.
 _RESERVE_BYTES = 4 * 1024 * 1024
 _SERVICES = (
@@ -129,6 +131,7 @@ class Daemon:
 
     rooms: Rooms
     sessions: WriteSessions
+    calls: OpenCalls
     health: HealthServicer
     server: aio.Server
     listeners: tuple[Listener, ...]
@@ -155,15 +158,20 @@ class Daemon:
 
     async def stop(self) -> None:
         """Commits and seals what there is within the grace period, then closes."""
-        deadline = time.monotonic() + self.rooms.config.grace_seconds
+        grace = self.rooms.config.grace_seconds
+        deadline = time.monotonic() + grace
         logger.info("draining")
         withdraw_address(self.rooms.config.root)
         await self.health.enter_graceful_shutdown()
+        self.calls.close()
         self.sessions.drain()
         self.rooms.feed.close(DrainingError())
         failpoint("drain.told")
         await self.rooms.operations.stop()
-        await self.server.stop(max(0.0, deadline - time.monotonic()) / 2)
+        # Connections are closed only then: one that still carries what its caller sends is reset, and takes the last
+        # words of its calls with it.
+        await self.calls.ended(grace / 2)
+        await self.server.stop(min(_GOODBYE_SECONDS, grace / 4))
         failpoint("drain.ended")
         for task in self.tasks:
             task.cancel()
@@ -217,17 +225,17 @@ async def build(config: Config) -> Daemon:
         ConfigError: an address can't be used.
         CannotListenError: an address can't be bound.
     """
-    _raise_file_limit()
     listeners = listeners_of(config, os.environ)
     rooms = await _open_rooms(config, _access(config, listeners))
     sessions = WriteSessions(rooms.runs, rooms.ingest, rooms.sealer, rooms.limits)
     identity = Identity(version(), str(uuid.uuid4()), rooms.layout.url, os.getpid(), socket.gethostname(), now())
     authorizer = Authorizer(TokenFile(config.root))
-    server = aio.server(interceptors=[CallInterceptor(authorizer)], options=_server_options(rooms.limits))
+    calls = OpenCalls()
+    server = aio.server(interceptors=[CallInterceptor(authorizer, calls)], options=_server_options(rooms.limits))
     _add_services(server, rooms, sessions, identity)
     health = _add_introspection(server)
     bound = _bind(server, listeners, config)
-    return Daemon(rooms, sessions, health, server, bound, identity.instance_id, [])
+    return Daemon(rooms, sessions, calls, health, server, bound, identity.instance_id, [])
 
 
 async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
@@ -384,10 +392,3 @@ def _client_address(listener: Listener) -> str:
     if listener.socket is not None:
         return listener.target
     return f"{'tls' if listener.secure else 'tcp'}:{listener.target}"
-
-
-def _raise_file_limit() -> None:
-    """Each open segment is a descriptor; the soft limit of 1,024 is history."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

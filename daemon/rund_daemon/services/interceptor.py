@@ -14,6 +14,7 @@ from grpc import aio
 from rund_daemon.authorization import Authorizer, Grant
 from rund_daemon.errors import InvalidError
 
+from .open_calls import OpenCalls
 from .requests import projects_of
 from .status import CODES, DETAILS_KEY, domain_error, status_of
 
@@ -26,8 +27,9 @@ Context = aio.ServicerContext[Any, Any]
 class CallInterceptor(aio.ServerInterceptor):
     """Wraps the four shapes of RPC alike. Handlers have no `try` of their own."""
 
-    def __init__(self, authorizer: Authorizer) -> None:
+    def __init__(self, authorizer: Authorizer, calls: OpenCalls) -> None:
         self._authorizer = authorizer
+        self._calls = calls
 
     async def intercept_service(
         self,
@@ -52,24 +54,26 @@ class CallInterceptor(aio.ServerInterceptor):
 
     def _wrap_unary(self, behaviour: Any, method: str, streaming: bool) -> Any:
         async def call(request: Any, context: Context) -> Any:
-            try:
-                return await behaviour(self._admit(request, context, method, streaming), context)
-            except (asyncio.CancelledError, aio.AbortError):
-                raise
-            except Exception as error:
-                await _abort(context, error, method)
+            with self._calls.entered():
+                try:
+                    return await behaviour(self._admit(request, context, method, streaming), context)
+                except (asyncio.CancelledError, aio.AbortError):
+                    raise
+                except Exception as error:
+                    await _abort(context, error, method)
 
         return call
 
     def _wrap_stream(self, behaviour: Any, method: str, streaming: bool) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            try:
-                async for response in behaviour(self._admit(request, context, method, streaming), context):
-                    yield response
-            except (asyncio.CancelledError, aio.AbortError, GeneratorExit):
-                raise
-            except Exception as error:
-                await _abort(context, error, method)
+            with self._calls.entered():
+                try:
+                    async for response in behaviour(self._admit(request, context, method, streaming), context):
+                        yield response
+                except (asyncio.CancelledError, aio.AbortError, GeneratorExit):
+                    raise
+                except Exception as error:
+                    await _abort(context, error, method)
 
         return call
 
@@ -79,6 +83,7 @@ class CallInterceptor(aio.ServerInterceptor):
         grant = self._authorizer.grant(context.peer(), metadata.get("authorization", ""))
         name = method.rpartition("/")[2]
         grant.check_method(name)
+        self._calls.check_open()
         if streaming:
             return _checked(request, grant, name)
         _check_decoded(request)
