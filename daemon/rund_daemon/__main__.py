@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--root", help="folder that the daemon owns")
     command.add_argument("--listen", action="append", help="unix:PATH or tcp:HOST:PORT; may be given again")
     command.add_argument("--grace-seconds", help="how long a stop may take")
+    command.add_argument("--writer-silence-seconds", help="how long a writer on another host may be silent")
     command.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
     flags = vars(parser.parse_args(arguments))
     del flags["command"]

@@ -32,6 +32,7 @@ class Config:
         tls_certificate: PEM file of the certificate; needed for TCP beyond loopback.
         tls_key: PEM file of its key.
         grace_seconds: how long a stop may take to commit and seal.
+        writer_silence_seconds: how long a writer that can't be watched as a process may be silent.
         min_free_bytes: floor of free disk space under which rows are refused.
         map_size: address space reserved for the catalog, which bounds its size.
         url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
@@ -45,6 +46,7 @@ class Config:
     tls_certificate: str = ""
     tls_key: str = ""
     grace_seconds: float = 10.0
+    writer_silence_seconds: float = 120.0
     min_free_bytes: int = 64 * MIB
     map_size: int = 64 * GIB
     url_prefixes: tuple[str, ...] | None = None
@@ -150,6 +152,13 @@ def _seconds(value: object) -> float:
     return seconds
 
 
+def _silence(value: object) -> float:
+    seconds = float(str(value))
+    if not 1 <= seconds <= 7 * 86_400:
+        raise ValueError("give seconds from 1 to 604800, a week")
+    return seconds
+
+
 def _aliases(value: object) -> dict[str, str]:
     if isinstance(value, str):
         value = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
@@ -170,6 +179,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "tls_certificate": str,
     "tls_key": str,
     "grace_seconds": _seconds,
+    "writer_silence_seconds": _silence,
     "min_free_bytes": _number_of_bytes,
     "map_size": _number_of_bytes,
     "url_prefixes": _texts,

@@ -121,7 +121,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A process that writes to a run. `finish_time` is 0 while it takes part."""
+    """A process that writes to a run. `finish_time` is 0 while it takes part; numbers that are not known are 0, too."""
 
     writer_id: str
     host: str = ""
@@ -131,6 +131,9 @@ class Writer:
     rank: int = 0
     finish_time: Micros = Micros(0)
     status: RunStatus | None = None
+    cause: Cause | None = None
+    dropped_rows: int = 0
+    pid_namespace: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,14 @@ def boot_id() -> str:
         return ""
 
 
+def pid_namespace() -> int:
+    """Number of this process's PID namespace; 0 if it can't be known."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since boot; 0 if it is gone or can't be known."""
     try:

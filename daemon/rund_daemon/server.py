@@ -58,13 +58,13 @@ from .limits import Limits
 from .listeners import Listener, listeners_of, prepare_socket
 from .model import Uid
 from .operations import Operations
-from .processes import boot_id, start_ticks
+from .processes import boot_id, pid_namespace, start_ticks
 from .reading.run_lists import RunLists
 from .reading.scan import MetricsReader
 from .reading.table_scan import TableReader
 from .reading.watch import RunWatch
 from .root import publish_address, withdraw_address
-from .runs import Runs
+from .runs import Presence, Runs
 from .runs.copying import RunCopies
 from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
@@ -253,6 +253,8 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         for table in ripe:
             sealer.request(table)
 
+    presence = Presence()
+    host = Host(socket.gethostname(), boot_id(), pid_namespace())
     sink = SegmentSink(layout, floor, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
     sealer = Sealer(catalog, layout, sink, floor)
@@ -272,11 +274,11 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         sink=sink,
         sealer=sealer,
         ingest=Ingest(catalog, limits),
-        runs=Runs(catalog, layout, limits, feed, now, new_uid),
+        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence),
         tables=InputTables(catalog, layout, access, floor, now, new_uid),
         operations=operations,
         snapshots=RunSnapshots(catalog, layout, feed, folders),
-        liveness=Liveness(catalog, feed, now, Host(socket.gethostname(), boot_id())),
+        liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds),
     )
 
 
@@ -310,6 +312,7 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
         sealer=rooms.sealer,
         layout=layout,
         limits=limits,
+        silence_seconds=rooms.config.writer_silence_seconds,
     )
     metrics_servicer = MetricsServicer(
         runs=rooms.runs,

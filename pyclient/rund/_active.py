@@ -80,6 +80,7 @@ def init(
     run = Run(daemon, info, writer.writer_id)
     session.opened(run, launch)
     session.active = run
+    run.writer.open_history(run.resource_name)
     return run
 
 

@@ -92,6 +92,10 @@ def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
         gone = head.writer_is_gone(identity)
         journal = parse_left_journal(head.read(), head.path.parent)
         rows = _Drain(head, journal, transport).run()
+        if journal.dropped_rows:
+            run_calls.report_dropped_rows(
+                transport, _run_name(identity, transport), identity.writer_id, journal.dropped_rows
+            )
         if not (gone or journal.closed):
             return Adoption(head.path, Outcome.FOLLOWED, rows)
         if journal.problems:

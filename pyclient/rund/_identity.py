@@ -39,6 +39,7 @@ def this_writer(writer_id: str) -> WriterInfo:
         pid=pid,
         start_ticks=start_ticks(pid),
         rank=rank(os.environ),
+        pid_namespace=pid_namespace(),
     )
 
 
@@ -48,6 +49,14 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def pid_namespace() -> int:
+    """Number of this process's PID namespace, or 0 where there is none."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def start_ticks(pid: int) -> int:

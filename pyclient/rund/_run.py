@@ -224,7 +224,7 @@ class Run:
         self.flush()
         change = run_calls.RunChange(run_name=run_name)
         self._info = run_calls.update_run(self.daemon.transport, self.resource_name, change)
-        self.writer.renamed()
+        self.writer.renamed(self.resource_name)
 
     def set_description(self, description: str) -> None:
         """Replaces the description."""
@@ -336,6 +336,7 @@ class Run:
         except RundError as error:
             # A table that could not be written must not keep the run from ending.
             fault, acked = error, True
+        self.writer.warn_of_drops(self.url)
         if in_forked_child():
             return
         left = CALL_TIMEOUT_S if deadline is None else max(0.1, deadline - time.monotonic())
@@ -346,6 +347,7 @@ class Run:
             ending.cause,
             self.writer.writer_id,
             timeout_s=left,
+            dropped_rows=self.writer.dropped_rows,
         )
         session.ended(self)
         if fault is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -16,6 +17,8 @@ from ._transport import in_forked_child
 
 READ_FLUSH_TIMEOUT_S = 60.0
 """How long a reader waits for its own rows, and a stream that has nothing to send for its end."""
+
+_logger = logging.getLogger("rund")
 
 
 class RunWriter:
@@ -32,18 +35,23 @@ class RunWriter:
         self.writer_id = writer_id
         self._daemon = daemon
         self._run_uid = run_uid
+        self._dropped_before = self._drops_told = 0
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._writers: weakref.WeakSet[MetricsWriter] = weakref.WeakSet()
 
     def open_history(self, run: str) -> HistoryLog:
-        """The log of this process, made at its first row."""
+        """The log of this process, made when it becomes a writer of the run, or at its first row."""
         if self._pid != os.getpid():
             # A thread that is not in this process may have held the lock when it was forked.
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
             if self.history is None:
-                self.history = self._new_history(run)
+                history = self._new_history(run)
+                if self.history is None:
+                    self.history = history
+                else:  # a signal handler of this thread has come between, and has logged
+                    history.close(0.0)
             return self.history
 
     def opened(self, writer: MetricsWriter) -> None:
@@ -79,11 +87,26 @@ class RunWriter:
             history.flush(None)
         return history.close(READ_FLUSH_TIMEOUT_S if timeout is None else left() or 0.0)
 
-    def renamed(self) -> None:
-        """The next row goes to the run under its new name."""
+    def renamed(self, run: str) -> None:
+        """What follows goes to the run under its new name."""
         history, self.history = self.history, None
         if history is not None:
+            self._dropped_before += history.dropped_rows
             history.close(READ_FLUSH_TIMEOUT_S)
+            self.open_history(run)
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows of this process that were dropped because its journal was full."""
+        return self._dropped_before + (0 if self.history is None else self.history.dropped_rows)
+
+    def warn_of_drops(self, run_url: str) -> None:
+        """Says at the end how many rows are missing, once."""
+        if self.dropped_rows > self._drops_told:
+            self._drops_told = self.dropped_rows
+            _logger.warning(
+                "%d rows of %s were dropped: the journal was full and no daemon took them", self.dropped_rows, run_url
+            )
 
     def _new_history(self, run: str) -> HistoryLog:
         own_rank = rank(os.environ)
@@ -92,7 +115,8 @@ class RunWriter:
         if in_forked_child():
             return HistoryLog(None, root, run, new_writer_id(), own_rank, run_uid=uid)
         writer_id = self.writer_id or new_writer_id()
-        return HistoryLog(self._daemon.transport, root, run, writer_id, own_rank, run_uid=uid)
+        reports = bool(self.writer_id)
+        return HistoryLog(self._daemon.transport, root, run, writer_id, own_rank, run_uid=uid, reports=reports)
 
 
 class _Left:

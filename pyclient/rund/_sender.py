@@ -26,7 +26,7 @@ from ._journal_files import journal_directory
 from ._journal_format import CUT_SLOTS, NO_CUT, Cut
 from ._journal_limits import JournalLimits, limits_from_environment
 from ._journal_reader import MAX_BATCH_BYTES, JournalReader, Rows
-from ._transport import Transport, WriteStream, run_calls
+from ._transport import Heartbeat, Transport, WriteStream, run_calls
 
 LINGER_S = 0.005
 """How long the first row after a rest waits for company."""
@@ -55,6 +55,7 @@ class HistoryLog:
         rank: Rank of this process.
         run_uid: The run's uid, by which it is found after a rename.
         limits: How large the journal may grow; by default as ``RUND_JOURNAL_*`` say.
+        reports: Whether the daemon knows this writer, and is told now and then that it lives.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class HistoryLog:
         *,
         run_uid: str = "",
         limits: JournalLimits | None = None,
+        reports: bool = False,
     ) -> None:
         owner = JournalOwner(
             writer_id=writer_id,
@@ -85,7 +87,7 @@ class HistoryLog:
             limits or limits_from_environment(os.environ),
             lambda: wakes.put(None),
         )
-        self._sender = None if transport is None else _Sender(self._journal, transport, wakes, writer_id)
+        self._sender = None if transport is None else _Sender(self._journal, transport, wakes, writer_id, reports)
 
     @property
     def dropped_rows(self) -> int:
@@ -144,12 +146,16 @@ class _Sender:
         error: Why it has given up, or None.
     """
 
-    def __init__(self, journal: Journal, transport: Transport, wakes: SimpleQueue[None], writer_id: str) -> None:
+    def __init__(
+        self, journal: Journal, transport: Transport, wakes: SimpleQueue[None], writer_id: str, reports: bool
+    ) -> None:
         self.error: RundError | None = None
         self._journal = journal
         self._transport = transport
         self._wakes = wakes
         self._writer_id = writer_id
+        find_run = self._find_run if journal.owner.run_uid else None
+        self._heartbeat = Heartbeat(transport, journal.owner.run, writer_id, find_run) if reports else None
         self._stream: WriteStream | None = None
         self._reader = JournalReader(journal.files)
         self._batches = HistoryBatches(journal.owner.rank)
@@ -210,6 +216,7 @@ class _Sender:
     def _run(self) -> None:
         try:
             while not self._stopped:
+                self._report()
                 self._absorb_acks()
                 self._send()
                 self._rest()
@@ -218,6 +225,16 @@ class _Sender:
         except Exception as error:
             # Whatever it is, who flushes must hear of it; the rows are safe in the journal.
             self._give_up(InternalError(f"the sender failed: {error!r}"))
+        while not self._stopped and self._heartbeat is not None:
+            self._report()
+            self._sleep(self._until_report() or 0.0)
+
+    def _report(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.beat(self._journal.dropped_rows)
+
+    def _until_report(self) -> float | None:
+        return None if self._heartbeat is None else max(0.01, self._heartbeat.due_in())
 
     def _send(self) -> None:
         began, position = time.thread_time(), self._reader.position
@@ -276,13 +293,12 @@ class _Sender:
             stream_id=owner.stream_id,
             create_missing=True,
             writer_id=self._writer_id,
-            find_table=self._find_table if owner.run_uid else None,
+            find_table=(lambda: _table_name(self._find_run())) if owner.run_uid else None,
             patience_s=None,
         )
 
-    def _find_table(self) -> str:
-        run = run_calls.get_run(self._transport, uid=self._journal.owner.run_uid)
-        return _table_name(run.resource_name)
+    def _find_run(self) -> str:
+        return run_calls.get_run(self._transport, uid=self._journal.owner.run_uid).resource_name
 
     def _pending(self) -> int:
         return self._journal.position() - self._reader.position
@@ -310,7 +326,8 @@ class _Sender:
         if not (self._pending() or self._outstanding):
             self._journal.ask_to_be_woken()
             if not self._pending():
-                self._wakes.get()
+                with contextlib.suppress(Empty):
+                    self._wakes.get(timeout=self._until_report())
             self._sleep(LINGER_S)
             return
         self._sleep(self._hold_s)

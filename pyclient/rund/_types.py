@@ -120,6 +120,9 @@ class WriterInfo:
         rank: Its rank among the processes of the training, from 0.
         finish_time: When it finished; None while it takes part.
         status: How it finished; None while it takes part.
+        cause: Why, when it failed.
+        dropped_rows: Rows that it had to drop because its journal was full; they are missing in the run.
+        pid_namespace: Number of its PID namespace; 0 if not known.
     """
 
     writer_id: str
@@ -130,6 +133,9 @@ class WriterInfo:
     rank: int = 0
     finish_time: datetime | None = None
     status: RunStatus | None = None
+    cause: Cause | None = None
+    dropped_rows: int = 0
+    pid_namespace: int = 0
 
 
 @dataclass(frozen=True, slots=True)

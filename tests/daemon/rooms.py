@@ -22,7 +22,7 @@ from rund_daemon.limits import Limits
 from rund_daemon.model import MetricsTable, RequestKey, Run, Uid
 from rund_daemon.names import MetricsTableName, RunName
 from rund_daemon.reading.scan import MetricsReader, ScanRequest
-from rund_daemon.runs import NewRun, NewTable, Runs, RunUpdate
+from rund_daemon.runs import NewRun, NewTable, Presence, Runs, RunUpdate
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.snapshots import RunSnapshots
 from rund_daemon.segments.layout import Layout, settle_move
@@ -56,7 +56,7 @@ class Rooms:
         recovery = recover(self.catalog, self.layout)
         self.sink.start(loop)
         self.catalog.start(loop)
-        self.runs = Runs(self.catalog, self.layout, self.limits, self.feed, now, new_uid)
+        self.runs = Runs(self.catalog, self.layout, self.limits, self.feed, now, new_uid, presence=Presence())
         self.ingest = Ingest(self.catalog, self.limits)
         self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor)
         self.reader = MetricsReader(self.catalog, self.layout, self.feed)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rund_daemon import model
-from rund_daemon.catalog import Change, keys, records, shelves
+from rund_daemon.catalog import Change, keys, records, run_records, shelves
 from rund_daemon.catalog.requests import KEPT_MICROS, find_request, forget_requests, keep_request, once
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import KeptRequest, Micros, RequestKey, Uid
@@ -99,7 +99,20 @@ VALUES = st.recursive(
 MAPS = st.dictionaries(TEXT, VALUES, max_size=4)
 STATUSES = st.sampled_from(model.RunStatus)
 CAUSES = st.builds(model.Cause, st.sampled_from(model.CauseKind), TEXT, INT32, INT32, MICROS)
-WRITERS = st.builds(model.Writer, TEXT, TEXT, TEXT, COUNTS, COUNTS, INT32, MICROS, st.one_of(st.none(), STATUSES))
+WRITERS = st.builds(
+    model.Writer,
+    TEXT,
+    TEXT,
+    TEXT,
+    COUNTS,
+    COUNTS,
+    INT32,
+    MICROS,
+    st.one_of(st.none(), STATUSES),
+    st.one_of(st.none(), CAUSES),
+    COUNTS,
+    COUNTS,
+)
 ENDS = st.builds(model.RunEnd, STATUSES, st.one_of(st.none(), CAUSES), MICROS)
 COLUMNS = st.builds(
     model.ColumnSchema,
@@ -198,6 +211,7 @@ RECORDS = {
     "request": st.builds(KeptRequest, TEXT, st.binary(max_size=48), UIDS, MICROS, st.booleans()),
     "move": st.builds(model.FolderMove, TEXT, TEXT),
 }
+CONVERSIONS = vars(records) | vars(run_records)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -205,14 +219,14 @@ def test_a_record_comes_back_as_it_went_in(name: str) -> None:
     @settings(max_examples=60, deadline=None)
     @given(RECORDS[name])
     def round_trip(record: object) -> None:
-        data = getattr(records, f"{name}_to_bytes")(record)
-        assert getattr(records, f"{name}_from_bytes")(data) == record
+        data = CONVERSIONS[f"{name}_to_bytes"](record)
+        assert CONVERSIONS[f"{name}_from_bytes"](data) == record
 
     round_trip()
 
 
 def test_every_record_is_tested() -> None:
-    assert {name.removesuffix("_to_bytes") for name in vars(records) if name.endswith("_to_bytes")} == set(RECORDS)
+    assert {name.removesuffix("_to_bytes") for name in CONVERSIONS if name.endswith("_to_bytes")} == set(RECORDS)
 
 
 # --- requests ---

@@ -11,6 +11,7 @@ from rund_daemon.errors import DrainingError, InvalidError, Reason, RevisionGone
 from rund_daemon.model import EventType, Revision, RunStatus
 from rund_daemon.names import RunName
 from rund_daemon.reading.watch import RunChange, RunWatch, WatchQuery
+from rund_daemon.runs import Ending
 
 from tests.daemon.rooms import NO_REQUEST, Rooms, run_in
 
@@ -67,7 +68,7 @@ def test_a_watcher_waits_and_is_woken(tmp_path: Path) -> None:
         run = await rooms.new_run("run")
         change = await asyncio.wait_for(waiting, 5)
         assert (change.type, change.details and change.details.run.uid) == (EventType.CREATED, run.uid)
-        await rooms.runs.finish(RunName("p", "run"), RunStatus.COMPLETED, None, "", NO_REQUEST)
+        await rooms.runs.finish(RunName("p", "run"), Ending(RunStatus.COMPLETED), NO_REQUEST)
         assert (await asyncio.wait_for(anext(stream), 5)).type is EventType.UPDATED
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)

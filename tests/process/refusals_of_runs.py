@@ -161,6 +161,12 @@ CASES: dict[str, list[Case]] = {
         ("REQUEST_ID_REUSED", "request_id", {"name": RUN, "request_id": USED}),
         ("RUN_NOT_FOUND", "", {"name": NOBODY}),
     ],
+    "ReportWriter": [
+        ("INVALID_NAME", "name", {"name": BAD, "writer_id": new_id()}),
+        ("INVALID_FIELD", "writer_id", {"name": RUN, "writer_id": "me"}),
+        ("INVALID_FIELD", "writer_id", {"name": RUN, "writer_id": new_id(), "alive": True}),
+        ("RUN_NOT_FOUND", "", {"name": NOBODY, "writer_id": new_id()}),
+    ],
     "WatchRuns": [
         ("INVALID_NAME", "parent", {"parent": "demo"}),
         ("INVALID_FIELD", "after_revision", {**ALL, "after_revision": -1}),

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from rund import Client, Run, Table
 from rund._start import connect
+from rund._transport import run_calls
 from rund_pb.v1 import (
     metrics_service_pb2,
     operation_service_pb2,
@@ -68,6 +69,9 @@ REACHED: dict[str, Use] = {
     "RunService.UpdateMetrics": lambda run, client: run.update_metrics(),
     "RunService.AddMetricsTable": lambda run, client: run.add_metrics_table("/t"),
     "RunService.FinishRun": lambda run, client: run.finish(),
+    "RunService.ReportWriter": lambda run, client: run_calls.report_dropped_rows(
+        run.daemon.transport, run.resource_name, "writer", 1
+    ),
     "RunService.WatchRuns": lambda run, client: list(run.watch()),
     "MetricsService.CreateMetricsTable": lambda run, client: run.add_metrics({"a": [1]}),
     "MetricsService.WriteMetrics": lambda run, client: run.add_metrics({"a": [1]}),

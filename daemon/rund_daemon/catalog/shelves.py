@@ -22,7 +22,7 @@ from rund_daemon.model import (
     Values,
 )
 
-from . import records
+from . import records, run_records
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def _uids(name: str) -> Shelf[Uid]:
 
 
 META: Shelf[bytes] = Shelf("meta", _same, _same)
-RUNS: Shelf[Run] = Shelf("runs", records.run_to_bytes, records.run_from_bytes)
+RUNS: Shelf[Run] = Shelf("runs", run_records.run_to_bytes, run_records.run_from_bytes)
 RUN_NAMES = _uids("run_names")
 TRASH_NAMES = _uids("trash_names")
 PROJECT_RUNS = _uids("project_runs")

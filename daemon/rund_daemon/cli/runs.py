@@ -122,6 +122,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, Cell]]:
     yield "modified", _time(run.last_modified)
     at_work = sum(writer.finish_time is None for writer in run.writers)
     yield "writers", Shown(len(run.writers), f"{len(run.writers)}, of which {at_work} at work")
+    if dropped := sum(writer.dropped_rows for writer in run.writers):
+        yield "dropped rows", Shown(dropped, f"{dropped:,}: a journal was full, and they are missing")
     yield "inputs", Shown(len(run.inputs), count_text(len(run.inputs), "value"))
     yield "outputs", Shown(len(run.outputs), count_text(len(run.outputs), "value"))
     for url in run.input_table_urls:

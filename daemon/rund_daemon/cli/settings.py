@@ -29,6 +29,9 @@ _FLAGS: Mapping[str, _Flag] = {
     "tls_certificate": _Flag("FILE", "Certificate for TCP, as PEM."),
     "tls_key": _Flag("FILE", "Its key, as PEM."),
     "grace_seconds": _Flag("SECONDS", "How long a stop may take to commit and seal."),
+    "writer_silence_seconds": _Flag(
+        "SECONDS", "How long a writer on another host may be silent before it counts as dead; 120 when not given."
+    ),
     "min_free_bytes": _Flag("BYTES", "Free disk space under which rows are refused, such as 64MiB."),
     "log_level": _Flag("LEVEL", "DEBUG, INFO, WARNING or ERROR."),
 }

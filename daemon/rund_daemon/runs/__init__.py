@@ -22,23 +22,27 @@ from rund_daemon.catalog.lookup import (
     with_mark,
 )
 from rund_daemon.catalog.requests import find_request, keep_request, once
-from rund_daemon.errors import NotFoundError, Reason
+from rund_daemon.errors import InvalidError, NotFoundError, Reason
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
 from rund_daemon.limits import Limits
-from rund_daemon.model import Cause, KeptRequest, MetricsTable, RequestKey, Run, RunStatus, Uid, Values
+from rund_daemon.model import KeptRequest, MetricsTable, RequestKey, Run, Uid, Values
 from rund_daemon.names import MetricsTableName, RunName
 from rund_daemon.segments.layout import Layout
 
-from . import changes, metrics_tables, trash
+from . import changes, metrics_tables, trash, writers
 from .changes import RunUpdate
 from .creation import Creation, NewRun, create_run
 from .metrics_tables import NewTable, Reference
+from .presence import Presence
+from .writers import Ending
 
 __all__ = [
     "Creation",
+    "Ending",
     "NewRun",
     "NewTable",
+    "Presence",
     "Reference",
     "RunDetails",
     "RunUpdate",
@@ -63,7 +67,15 @@ class Runs:
     """The runs of a root."""
 
     def __init__(
-        self, catalog: Catalog, layout: Layout, limits: Limits, feed: Feed, clock: Clock, new_uid: UidSource
+        self,
+        catalog: Catalog,
+        layout: Layout,
+        limits: Limits,
+        feed: Feed,
+        clock: Clock,
+        new_uid: UidSource,
+        *,
+        presence: Presence,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
@@ -71,6 +83,7 @@ class Runs:
         self._feed = feed
         self._clock = clock
         self._new_uid = new_uid
+        self.presence = presence
 
     def get(self, name: RunName, *, show_deleted: bool = False) -> RunDetails:
         """Gives a run by name. Raises NotFoundError."""
@@ -109,6 +122,8 @@ class Runs:
             keep_request(change, request, done)
             return creation
 
+        if new.writer is not None:
+            self.presence.hear(new.writer.writer_id)
         return await self._submit(mutation)
 
     async def update(self, name: RunName, update: RunUpdate, etag: str, request: RequestKey) -> Run:
@@ -154,14 +169,38 @@ class Runs:
         now = self._clock()
         return await self._change(request, lambda change: changes.add_input_table(change, name, url, now))
 
-    async def finish(
-        self, name: RunName, status: RunStatus, cause: Cause | None, writer_id: str, request: RequestKey
-    ) -> Run:
+    async def finish(self, name: RunName, ending: Ending, request: RequestKey) -> Run:
         """Ends a run, or one writer's part in it. Raises NotFoundError, InvalidError."""
         now = self._clock()
-        return await self._change(
-            request, lambda change: changes.finish_run(change, name, status, cause, writer_id, now)
-        )
+        return await self._change(request, lambda change: writers.finish_run(change, name, ending, now))
+
+    async def report_writer(self, name: RunName, writer_id: str, dropped_rows: int, *, alive: bool) -> None:
+        """Notes what a writer says of itself, or who took its journal over. Raises NotFoundError, InvalidError."""
+        with self._catalog.snapshot() as snapshot:
+            run = find_run(snapshot, name)
+        if alive and writers.writer_of(run, writer_id) is None:
+            raise InvalidError("writer_id", f"{writer_id} is no writer of the run; CreateRun makes one")
+        await self._note(run, writer_id, dropped_rows, alive=alive)
+
+    async def hear(self, uid: Uid, writer_id: str) -> bool:
+        """Takes a call for a sign of life of its writer; says whether the run has that writer. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            run = run_by_uid(snapshot, uid)
+        if writers.writer_of(run, writer_id) is None:
+            return False
+        await self._note(run, writer_id, 0, alive=True)
+        return True
+
+    async def _note(self, run: Run, writer_id: str, dropped_rows: int, *, alive: bool) -> None:
+        now, writer = self._clock(), writers.writer_of(run, writer_id)
+        is_back = alive and writer is not None and writers.is_taken_for_dead(writer)
+        if writer is not None and alive and (is_back or not writer.finish_time):
+            self.presence.hear(writer_id)
+        # Most reports say nothing new, and cost no commit.
+        if is_back or dropped_rows > (writer.dropped_rows if writer else 0):
+            await self._submit(
+                lambda change: writers.report_writer(change, run.uid, writer_id, dropped_rows, alive, now)
+            )
 
     async def register_tables(self, name: RunName, tables: Sequence[StreamNames], request: RequestKey) -> Run:
         """Registers metrics tables that are there, all or none of them. Raises NotFoundError."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, find_run
 from rund_daemon.catalog.moves import add_move
-from rund_daemon.errors import ConflictError, ExistsError, InvalidError, Reason
+from rund_daemon.errors import ConflictError, ExistsError, Reason
 from rund_daemon.limits import Limits
-from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
+from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Values
 from rund_daemon.names import RunName
 from rund_daemon.segments.layout import Layout
 
@@ -54,7 +54,7 @@ def update_run(
     if update.name is not None and update.name != run.name:
         run = _rename(change, run, update.name, layout)
     if update.status is not None:
-        run = _set_status(run, update.status, update.cause)
+        run = set_status(run, update.status, update.cause)
     elif update.cause is not None:
         run = replace(run, cause=update.cause)
     if update.description is not None:
@@ -64,6 +64,18 @@ def update_run(
     if update.parameters is not None:
         run = replace(run, parameters=update.parameters)
     return record_change(change, run, EventType.UPDATED, now)
+
+
+def set_status(run: Run, status: RunStatus, cause: Cause | None) -> Run:
+    """Gives the run another status. The end of one that goes on is kept among its earlier ends."""
+    ends = run.ends
+    if run.status.ended and not status.ended:
+        ends = (*ends, RunEnd(run.status, run.cause, run.update_time))
+    if status is not RunStatus.FAILED:
+        cause = None
+    elif cause is None:
+        cause = Cause(CauseKind.REQUEST)
+    return replace(run, status=status, cause=cause, ends=ends)
 
 
 def set_parameters(change: Change, name: RunName, parameters: Values, now: Micros, limits: Limits) -> Run:
@@ -87,67 +99,6 @@ def add_input_table(change: Change, name: RunName, url: str, now: Micros) -> Run
     if url in run.input_table_urls:
         return run
     return record_change(change, replace(run, input_table_urls=(*run.input_table_urls, url)), EventType.UPDATED, now)
-
-
-def finish_run(
-    change: Change, name: RunName, status: RunStatus, cause: Cause | None, writer_id: str, now: Micros
-) -> Run:
-    """Ends the run, or one writer's part in it; the run ends with its last writer.
-
-    Raises:
-        InvalidError: the status is none that a run can end with.
-    """
-    if not status.ended:
-        raise InvalidError("status", f"{status} is no end; use COMPLETED, CANCELLED or FAILED")
-    run = find_run(change, name)
-    if writer_id:
-        run = _finish_writer(run, writer_id, status, now)
-        if any(not writer.finish_time for writer in run.writers):
-            if status is RunStatus.FAILED and cause and run.cause is None:
-                run = replace(run, cause=cause)
-            return record_change(change, run, EventType.UPDATED, now)
-        if _has_failed(run):
-            status, cause = RunStatus.FAILED, run.cause or cause
-    return record_change(change, _set_status(run, status, cause), EventType.UPDATED, now)
-
-
-def bury_writer(change: Change, uid: Uid, writer_id: str, status: RunStatus, cause: Cause, now: Micros) -> Run | None:
-    """Ends the part of a writer that has vanished; the run ends with its last one. None if there is nothing to do."""
-    run = change.get(shelves.RUNS, uid)
-    writer = next((writer for writer in run.writers if writer.writer_id == writer_id), None) if run else None
-    if run is None or writer is None or writer.finish_time or run.status.ended:
-        return None
-    run = _finish_writer(run, writer_id, status, now)
-    if status is RunStatus.FAILED and run.cause is None:
-        run = replace(run, cause=cause)
-    if not any(not writer.finish_time for writer in run.writers):
-        run = _set_status(run, RunStatus.FAILED if _has_failed(run) else status, run.cause)
-    return record_change(change, run, EventType.UPDATED, now)
-
-
-def _has_failed(run: Run) -> bool:
-    """Whether one of its writers has failed since the run was last resumed."""
-    resumed = run.ends[-1].end_time if run.ends else 0
-    return any(writer.status is RunStatus.FAILED and writer.finish_time > resumed for writer in run.writers)
-
-
-def _finish_writer(run: Run, writer_id: str, status: RunStatus, now: Micros) -> Run:
-    known = next((writer for writer in run.writers if writer.writer_id == writer_id), None)
-    finished = replace(known or Writer(writer_id), finish_time=now, status=status)
-    if known is None:
-        return replace(run, writers=(*run.writers, finished))
-    return replace(run, writers=tuple(finished if writer is known else writer for writer in run.writers))
-
-
-def _set_status(run: Run, status: RunStatus, cause: Cause | None) -> Run:
-    ends = run.ends
-    if run.status.ended and not status.ended:
-        ends = (*ends, RunEnd(run.status, run.cause, run.update_time))
-    if status is not RunStatus.FAILED:
-        cause = None
-    elif cause is None:
-        cause = Cause(CauseKind.REQUEST)
-    return replace(run, status=status, cause=cause, ends=ends)
 
 
 def _rename(change: Change, run: Run, name: str, layout: Layout) -> Run:

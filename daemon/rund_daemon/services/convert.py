@@ -69,6 +69,7 @@ def writer_from_pb(message: run_pb2.Writer) -> Writer:
         message.pid,
         message.start_ticks,
         message.rank,
+        pid_namespace=message.pid_namespace,
     )
 
 
@@ -83,6 +84,9 @@ def writer_to_pb(writer: Writer) -> run_pb2.Writer:
         rank=writer.rank,
         finish_time=time_to_pb(writer.finish_time),
         status=status_to_pb(writer.status),
+        cause=cause_to_pb(writer.cause),
+        dropped_rows=writer.dropped_rows,
+        pid_namespace=writer.pid_namespace,
     )
 
 

@@ -79,6 +79,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         size = request.ByteSize() * _SCALAR_COST
         batch = await off_loop(size, lambda: batch_of_history(self._rows(request), "rows"))
         table = await self._runs.ensure_table(MetricsTableName(*run, HISTORY_TABLE))
+        await self._runs.hear(table.run_uid, request.writer_id)
         stream = self._ingest.open(table, "")
         try:
             await stream.write_rows(1, batch, "rows", request_key(request, "LogScalars"))

@@ -20,7 +20,7 @@ from rund_daemon.names import RunName, check_name, parse_project, parse_run
 from rund_daemon.operations import Operations
 from rund_daemon.reading.run_lists import ListQuery, RunLists
 from rund_daemon.reading.watch import RunChange, RunWatch, WatchQuery
-from rund_daemon.runs import NewRun, Runs, RunUpdate
+from rund_daemon.runs import Ending, NewRun, Runs, RunUpdate
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.tables_by_url import TablesByUrl
 from rund_daemon.segments.layout import Layout, make_durable_folder
@@ -67,6 +67,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         sealer: Sealer,
         layout: Layout,
         limits: Limits,
+        silence_seconds: float,
     ) -> None:
         self._runs = runs
         self._lists = lists
@@ -78,6 +79,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._sealer = sealer
         self._layout = layout
         self._limits = limits
+        self._silence_seconds = silence_seconds
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Context) -> pb.CreateRunResponse:
         """Creates a run, or joins or reuses one."""
@@ -206,15 +208,21 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
 
     async def FinishRun(self, request: pb.FinishRunRequest, context: Context) -> pb.FinishRunResponse:
         """Ends a run, or one writer's part in it."""
-        run = await self._runs.finish(
-            parse_run(request.name, "name"),
+        ending = Ending(
             status_from_pb(request.status, "status") or RunStatus.COMPLETED,
             cause_from_pb(request.cause, "cause") if request.HasField("cause") else None,
             uid_text(parse_uid(request.writer_id, "writer_id")) if request.writer_id else "",
-            request_key(request, "FinishRun"),
+            request.dropped_rows,
         )
+        run = await self._runs.finish(parse_run(request.name, "name"), ending, request_key(request, "FinishRun"))
         self._seal_if_ended(run)
         return pb.FinishRunResponse(run=self._full(run))
+
+    async def ReportWriter(self, request: pb.ReportWriterRequest, context: Context) -> pb.ReportWriterResponse:
+        """Takes a sign of a writer's life."""
+        name, writer_id = parse_run(request.name, "name"), uid_text(parse_uid(request.writer_id, "writer_id"))
+        await self._runs.report_writer(name, writer_id, request.dropped_rows, alive=request.alive)
+        return pb.ReportWriterResponse(silence_seconds=self._silence_seconds)
 
     async def WatchRuns(self, request: pb.WatchRunsRequest, context: Context) -> AsyncIterator[pb.WatchRunsResponse]:
         """Sends changes until the caller stops."""

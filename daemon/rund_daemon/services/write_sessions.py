@@ -48,9 +48,12 @@ class WriteSessions:
         if self._draining:  # while it waited: nobody would tell it so again
             raise DrainingError
         state = self._runs.get_table(name)
+        is_writer = await self._runs.hear(state.table.run_uid, opening.writer_id)
         stream = self._ingest.open(state.table, _stream_id(opening.stream_id))
         session = _Session(stream, requests)
         self._open.add(session)
+        if is_writer:
+            self._runs.presence.connect(opening.writer_id)
         try:
             if opening.arrow_schema:
                 stream.set_schema(opening.arrow_schema, "open.arrow_schema")
@@ -65,6 +68,8 @@ class WriteSessions:
         finally:
             self._open.discard(session)
             session.end()
+            if is_writer:
+                self._runs.presence.disconnect(opening.writer_id)
 
     def drain(self) -> None:
         """Has every call commit what it has, say so and end."""

@@ -8,12 +8,14 @@ from . import daemon_calls, metrics_calls, run_calls, table_calls
 from .channel import CALL_TIMEOUT_S, Transport
 from .convert import metrics_table_from_pb
 from .fork_guard import in_forked_child
+from .heartbeat import Heartbeat
 from .read_stream import RowRequest
 from .retry import pauses
 from .write_stream import WriteStream
 
 __all__ = [
     "CALL_TIMEOUT_S",
+    "Heartbeat",
     "RowRequest",
     "Transport",
     "WriteStream",

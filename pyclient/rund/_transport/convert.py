@@ -164,6 +164,7 @@ def writer_to_pb(writer: types.WriterInfo) -> run_pb2.Writer:
         pid=writer.pid,
         start_ticks=writer.start_ticks,
         rank=writer.rank,
+        pid_namespace=writer.pid_namespace,
     )
 
 
@@ -277,6 +278,9 @@ def _writer_from_pb(message: run_pb2.Writer) -> types.WriterInfo:
         rank=message.rank,
         finish_time=finish_time,
         status=None if finish_time is None else status_from_pb(message.status),
+        cause=cause_from_pb(message.cause) if message.HasField("cause") else None,
+        dropped_rows=message.dropped_rows,
+        pid_namespace=message.pid_namespace,
     )
 
 

@@ -209,6 +209,7 @@ def finish_run(
     writer_id: str = "",
     *,
     timeout_s: float,
+    dropped_rows: int = 0,
     request_id: str = "",
 ) -> RunInfo:
     """Says that a writer has finished, or without one the whole run."""
@@ -217,10 +218,17 @@ def finish_run(
         status=convert.status_to_pb(status),
         cause=convert.cause_to_pb(cause),
         writer_id=writer_id,
+        dropped_rows=dropped_rows,
         request_id=request_id,
     )
     answer = transport.call(lambda stubs: stubs.runs.FinishRun, request, timeout_s=timeout_s)
     return convert.run_from_pb(answer.run)
+
+
+def report_dropped_rows(transport: Transport, name: str, writer_id: str, dropped_rows: int) -> None:
+    """Says for a writer whose journal was taken over how many rows it had to drop."""
+    request = pb.ReportWriterRequest(name=name, writer_id=writer_id, dropped_rows=dropped_rows)
+    transport.call(lambda stubs: stubs.runs.ReportWriter, request)
 
 
 def watch_runs(transport: Transport, parent: str, after_revision: int | None) -> Iterator[RunEvent]:
