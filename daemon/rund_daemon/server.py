@@ -275,7 +275,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         sealer=sealer,
         ingest=Ingest(catalog, limits),
         runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence),
-        tables=InputTables(catalog, layout, access, floor, now, new_uid),
+        tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
         operations=operations,
         snapshots=RunSnapshots(catalog, layout, feed, folders),
         liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds),

@@ -11,7 +11,7 @@ from rund_daemon.catalog import shelves
 from rund_daemon.errors import CorruptError
 from rund_daemon.model import MetricsTable, Run
 from rund_daemon.names import RunName
-from rund_daemon.runs.snapshots import run_document
+from rund_daemon.runs.snapshots import full_document
 from rund_daemon.segments.layout import Layout
 
 from tests.daemon.rooms import NO_REQUEST, Rooms, numbers, run_in, send
@@ -254,7 +254,8 @@ def test_the_file_of_a_run_follows_it_wherever_it_goes(tmp_path: Path) -> None:
         assert '"ünï code"' in text
         assert not rooms.layout.run("p", "run").exists()
         details = rooms.runs.get(RunName("p", renamed.name))
-        document = run_document(details)
+        with rooms.catalog.snapshot() as snapshot:
+            document = full_document(snapshot, details)
         assert document["outputs"] == [{"loss": {"$double": "nan"}, "raw": {"$bytes": "AA=="}}]
         assert document["metrics"][0]["row_count"] == 100  # type: ignore[index]
         await rooms.runs.delete(RunName("p", renamed.name), "", NO_REQUEST)

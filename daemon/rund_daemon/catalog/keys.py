@@ -24,7 +24,7 @@
     ├── request_times           u64 time, request id                  → nothing           for forgetting
     ├── events                  u64 revision                          → Event
     ├── operations              operation uid                         → Operation
-    ├── snapshots               run uid                               → nothing           run.json is behind
+    ├── snapshots               run or input table uid                → nothing           its JSON file is behind
     └── moves                   u64 number                            → FolderMove        committed, not carried out
 
 Uids are UUIDv7 in 16 bytes and numbers are big-endian, so that keys sort by time and by number. Names hold no ␀ and are

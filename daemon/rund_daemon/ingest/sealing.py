@@ -20,9 +20,11 @@ from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
 from rund_daemon.failpoints import failpoint
+from rund_daemon.ingest.accounts import account_for_exchange
 from rund_daemon.ingest.merging import CLOSED, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
+from rund_daemon.segments.commit_log import Entry
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout, make_durable_folder
 from rund_daemon.segments.reader import SegmentReader
@@ -171,6 +173,10 @@ class Sealer:
         change.put(shelves.MARKS, uid, exchanged)
         # Its copy of the mark is no longer the catalog's.
         self._sink.release(uid)
+        removed = [segment.number for segment in job.segments]
+        entry = Entry(exchanged, refs=sealed.batches, sealed=[job.number], removed=removed)
+        log = self._layout.commit_log(job.folder.parent.parent, job.table.name)
+        account_for_exchange(change, log, job.table, mark, entry)
         return True
 
     def _folder(self, run: Run, table: MetricsTable) -> Path:

@@ -25,11 +25,13 @@ from rund_daemon.model import (
     TableMark,
     Uid,
 )
+from rund_daemon.segments.commit_log import CommitLog, Entry
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import OpenSegment
 from rund_daemon.segments.schemas import unify
 
+from .accounts import open_log
 from .appends import Append, Chunk
 
 logger = logging.getLogger(__name__)
@@ -53,8 +55,11 @@ class _Open:
 class TableFiles:
     """Plans, writes and records the batches of one table, a group at a time."""
 
-    def __init__(self, table: MetricsTable, mark: TableMark, folder: Path, layout: Layout) -> None:
+    def __init__(
+        self, table: MetricsTable, mark: TableMark, folder: Path, layout: Layout, log: CommitLog | None
+    ) -> None:
         self._layout = layout
+        self._log = log
         self._table = table
         self._mark = mark
         self._folder = folder
@@ -89,7 +94,8 @@ class TableFiles:
         if table is None:
             raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, "the metrics table is gone")
         mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
-        files = cls(table, mark, folder, layout)
+        log = open_log(snapshot, layout.commit_log(folder.parent.parent, table.name), table, mark)
+        files = cls(table, mark, folder, layout, log)
         files._reopen(snapshot)
         return files
 
@@ -176,6 +182,7 @@ class TableFiles:
 
     def keep(self) -> None:
         """The group is committed: the plan is the state now."""
+        self._account_for()
         self._mark = self._planned_mark
         self._batches += len(self._refs)
         self._table = replace(self._table, arrow_schema=self._planned_schema)
@@ -188,6 +195,17 @@ class TableFiles:
         for entry in self._retired:
             entry.file.close()
         self._begin()
+
+    def _account_for(self) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.append(Entry(self._planned_mark, refs=self._refs, streams=self._planned_streams))
+        except OSError as error:
+            # The commit stands without it. It is begun anew when the table is loaded again.
+            logger.warning("commit_log_failed", extra={"table": self._table.uid.hex(), "error": str(error)})
+            self._log.close()
+            self._log = None
 
     def take_back(self) -> None:
         """Removes what was written of the group: its bytes may be what filled the disk."""
@@ -205,6 +223,8 @@ class TableFiles:
             entry.file.close()
         self._open.clear()
         self._retired.clear()
+        if self._log is not None:
+            self._log.close()
 
     def _is_repeated(self, snapshot: Snapshot, append: Append) -> bool:
         if append.stream_id:

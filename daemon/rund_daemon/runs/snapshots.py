@@ -1,26 +1,26 @@
-"""Keeps each run's `run.json` up with the catalog: for people, and for making a lost catalog again.
+"""Keeps `run.json` and `table.json` up with the catalog: for people, and for making a lost catalog again.
 
-The catalog lists the runs whose file is behind, so a crash only delays it. Writing is off the way of every request.
+The catalog lists the runs and input tables whose file is behind, so a crash only delays it. Writing is off the way of
+every request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
-import math
 import threading
-from dataclasses import asdict
+from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 
-from rund_daemon.catalog import Catalog, Change, shelves
+from rund_daemon.catalog import Catalog, Change, Snapshot, shelves
 from rund_daemon.catalog.lookup import RunDetails, TableState, details_of
+from rund_daemon.documents import input_table_document, run_document, table_document, values_document
 from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
-from rund_daemon.identity import uid_text
-from rund_daemon.model import Revision, Uid
-from rund_daemon.segments.layout import RUN_SNAPSHOT, Layout, write_durable_file
+from rund_daemon.model import InputTable, Revision, Uid
+from rund_daemon.segments.layout import RUN_SNAPSHOT, TABLE_SNAPSHOT, Layout, write_durable_file
 
 logger = logging.getLogger(__name__)
 
@@ -64,71 +64,62 @@ class RunSnapshots:
             await self._catalog.submit(lambda change: _clear(change, written))
         return len(written)
 
-    def _write_batch(self) -> dict[Uid, Revision]:
+    def _write_batch(self) -> dict[Uid, Revision | InputTable]:
         with self._catalog.snapshot() as snapshot:
             pending = [Uid(key) for key, _ in islice(snapshot.scan(shelves.SNAPSHOTS), _BATCH)]
-        written: dict[Uid, Revision] = {}
+        written: dict[Uid, Revision | InputTable] = {}
         for uid in pending:
             with self._folders:
-                details = self._details(uid)
-                if details is not None and self._write(details):
-                    written[uid] = details.run.revision
+                planned = self._plan(uid)
+                if planned is not None and _write(planned[0], planned[1]):
+                    written[uid] = planned[2]
         return written
 
-    def _details(self, uid: Uid) -> RunDetails | None:
+    def _plan(self, uid: Uid) -> tuple[Path, Mapping[str, object], Revision | InputTable] | None:
+        """Which file to write, with what, and what it is then up with."""
         with self._catalog.snapshot() as snapshot:
-            run = snapshot.get(shelves.RUNS, uid)
-            if run is None or snapshot.count(shelves.MOVES):
+            if snapshot.count(shelves.MOVES):
                 return None
-            return details_of(snapshot, run)
-
-    def _write(self, details: RunDetails) -> bool:
-        run = details.run
-        folder = self._layout.trashed(run.uid) if run.delete_time else self._layout.run(run.project, run.name)
-        data = json.dumps(run_document(details), ensure_ascii=False, indent=1)
-        try:
-            write_durable_file(folder / RUN_SNAPSHOT, data.encode("utf-8", "surrogatepass"))
-        except OSError as error:
-            logger.warning("run_json_failed", extra={"run": run.resource_name, "error": str(error)})
-            return False
-        return True
+            run = snapshot.get(shelves.RUNS, uid)
+            if run is not None:
+                folder = self._layout.trashed(uid) if run.delete_time else self._layout.run(run.project, run.name)
+                return folder / RUN_SNAPSHOT, full_document(snapshot, details_of(snapshot, run)), run.revision
+            table = snapshot.get(shelves.INPUT_TABLES, uid)
+            if table is None:
+                return None
+            folder = self._layout.input_table(table.project, table.dataset, table.name)
+            return folder / TABLE_SNAPSHOT, {"format": FORMAT, "table": input_table_document(table)}, table
 
 
-def run_document(details: RunDetails) -> dict[str, object]:
-    """The content of `run.json`. Times are microseconds since 1970 UTC; see docs/storage.md."""
-    run = asdict(details.run)
-    run["uid"] = uid_text(details.run.uid)
+def full_document(snapshot: Snapshot, details: RunDetails) -> dict[str, object]:
+    """The content of `run.json`; see docs/storage.md."""
     return {
         "format": FORMAT,
-        "run": _plain(run),
-        "inputs": _plain(list(details.inputs)),
-        "outputs": _plain(list(details.outputs)),
-        "metrics": [_table_document(state) for state in details.tables],
+        "run": run_document(details.run),
+        "inputs": values_document(details.inputs),
+        "outputs": values_document(details.outputs),
+        "metrics": [_table_document(snapshot, state) for state in details.tables],
     }
 
 
-def _table_document(state: TableState) -> object:
-    table = asdict(state.table)
-    del table["arrow_schema"], table["run_uid"]
-    table["uid"] = uid_text(state.table.uid)
-    return _plain({**table, "url": state.table.url, "row_count": state.mark.rows})
+def _table_document(snapshot: Snapshot, state: TableState) -> object:
+    uid = state.table.uid
+    streams = {key[16:].decode(): [mark.sequence, mark.position] for key, mark in snapshot.scan(shelves.STREAMS, uid)}
+    return {**table_document(state.table), "row_count": state.mark.rows, "streams": streams}
 
 
-def _plain(value: object) -> object:
-    """JSON has neither bytes nor NaN: they become `{"$bytes": base64}` and `{"$double": text}`."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$double": repr(value)}
-    return value
+def _write(path: Path, document: Mapping[str, object]) -> bool:
+    data = json.dumps(document, ensure_ascii=False, indent=1)
+    try:
+        write_durable_file(path, data.encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        logger.warning("snapshot_failed", extra={"path": str(path), "error": str(error)})
+        return False
+    return True
 
 
-def _clear(change: Change, written: dict[Uid, Revision]) -> None:
-    for uid, revision in written.items():
+def _clear(change: Change, written: Mapping[Uid, Revision | InputTable]) -> None:
+    for uid, state in written.items():
         run = change.get(shelves.RUNS, uid)
-        if run is None or run.revision == revision:
+        if state == (run.revision if run else change.get(shelves.INPUT_TABLES, uid)):
             change.delete(shelves.SNAPSHOTS, uid)

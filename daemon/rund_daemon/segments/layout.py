@@ -7,8 +7,11 @@
   <project>/runs/<run>/
     run.json
     metrics/<table>/<nnnnnn>.arrow(s)
+    commits/<table>.jsonl                    the table's own account of its commits
     bulk_data/
-  <project>/datasets/<dataset>/tables/<table>/data.arrow
+  <project>/datasets/<dataset>/tables/<table>/
+    table.json
+    data.arrow                               of a table that was written through the daemon
   trash/<uid>/                               deleted runs
   trash/new/<uid>/                           copies and tables that are being made, until they appear
   trash/new/<table uid>.<nnnnnn>             link to a segment that no commit knows yet
@@ -23,6 +26,7 @@ from pathlib import Path
 from rund_daemon.failpoints import failpoint
 
 RUN_SNAPSHOT = "run.json"
+TABLE_SNAPSHOT = "table.json"
 TABLE_DATA = "data.arrow"
 
 
@@ -75,8 +79,12 @@ class Layout:
         """Folder of a metrics table in its run's folder."""
         return run_folder / "metrics" / table
 
+    def commit_log(self, run_folder: Path, table: str) -> Path:
+        """The account of a metrics table's commits. Not beside its rows: that folder holds Arrow files alone."""
+        return run_folder / "commits" / f"{table}.jsonl"
+
     def input_table(self, project: str, dataset: str, table: str) -> Path:
-        """Folder of an input table that was written through the daemon."""
+        """Folder of an input table, with its rows if it was written through the daemon."""
         return self.root / project / "datasets" / dataset / "tables" / table
 
     def relative(self, path: Path) -> str:

@@ -16,6 +16,7 @@ from rund_daemon.access import FileAccess
 from rund_daemon.catalog import Catalog, Change, shelves
 from rund_daemon.catalog.requests import find_request, once
 from rund_daemon.errors import NotFoundError, Reason, RundError
+from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import InputTable, RequestKey
 from rund_daemon.names import DatasetName, TableName, check_name, parse_table
@@ -86,11 +87,14 @@ class InputTables:
         layout: Layout,
         access: FileAccess,
         floor: SpaceFloor,
+        *,
+        feed: Feed,
         clock: Clock,
         new_uid: UidSource,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
+        self._feed = feed
         self._access = access
         self._floor = floor
         self._clock = clock
@@ -247,7 +251,10 @@ class InputTables:
             )
             return table
 
-        return await self._catalog.submit(mutation)
+        table = await self._catalog.submit(mutation)
+        # Whoever writes `table.json` waits for news of runs.
+        self._feed.publish((RUNS_TOPIC,))
+        return table
 
 
 def _normal(url: str, field: str) -> str:

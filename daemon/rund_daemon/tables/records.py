@@ -124,7 +124,9 @@ def insert_registered(change: Change, table: InputTable) -> InputTable:
 
 
 def put_table(change: Change, table: InputTable) -> None:
-    """Puts a table's record and name."""
+    """Puts a table's record and name, and has its `table.json` written."""
+    if change.get(shelves.INPUT_TABLES, table.uid) != table:
+        change.put(shelves.SNAPSHOTS, table.uid, b"")
     change.put(shelves.INPUT_TABLES, table.uid, table)
     name = keys.digest(table.project, table.dataset, table.name)
     change.put(shelves.INPUT_TABLE_NAMES, name, table.uid)
