@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from types import UnionType
