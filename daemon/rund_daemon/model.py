@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType, TypeAlias
+from typing import Literal, NewType, TypeAlias
 
 Uid = NewType("Uid", bytes)
 """A UUIDv7 as 16 bytes: sorts by the time of its making."""
@@ -245,9 +245,28 @@ class Segment:
         return f"{self.number:06d}.{'arrow' if self.sealed else 'arrows'}"
 
 
+RANGED_COLUMNS: tuple[Literal["step", "epoch", "iteration"], ...] = ("step", "epoch", "iteration")
+"""Names of the columns whose least and greatest values are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRange:
+    """Every value of a column that is neither null nor NaN lies from `least` to `greatest`.
+
+    Both are integers of 64 bits, or both floats.
+    """
+
+    column: str
+    least: int | float
+    greatest: int | float
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRef:
-    """Where a committed batch lies: `length` bytes from `offset` of its segment, with their xxh3-64 `checksum`."""
+    """Where a committed batch lies: `length` bytes from `offset` of its segment, with their xxh3-64 `checksum`.
+
+    Of a column that is not in `ranges` nothing is known.
+    """
 
     segment: int
     offset: int
@@ -255,6 +274,7 @@ class BatchRef:
     rows: int
     checksum: int
     first_row: int
+    ranges: tuple[ColumnRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rund_daemon import model
-from rund_daemon.catalog import Change, keys, records, run_records, shelves
+from rund_daemon.catalog import Change, keys, records, row_records, run_records, shelves
 from rund_daemon.catalog.requests import KEPT_MICROS, find_request, forget_requests, keep_request, once
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import KeptRequest, Micros, RequestKey, Uid
@@ -197,13 +197,22 @@ OPERATIONS = st.builds(
     error_message=TEXT,
     result_run_uid=UIDS,
 )
+INT64 = st.integers(-(2**63), 2**63 - 1)
+FLOATS = st.floats(allow_nan=False)
+RANGES = st.lists(
+    st.one_of(
+        st.builds(model.ColumnRange, st.sampled_from(model.RANGED_COLUMNS), INT64, INT64),
+        st.builds(model.ColumnRange, st.sampled_from(model.RANGED_COLUMNS), FLOATS, FLOATS),
+    ),
+    unique_by=lambda item: item.column,
+).map(lambda items: tuple(sorted(items, key=lambda item: model.RANGED_COLUMNS.index(item.column))))
 RECORDS = {
     "run": RUNS,
     "values": MAPS,
     "table": TABLES,
     "mark": st.builds(model.TableMark, COUNTS, COUNTS, COUNTS, MICROS, UINT32),
     "segment": st.builds(model.Segment, UINT32, st.booleans(), COUNTS, COUNTS, st.binary(max_size=20)),
-    "batch": st.builds(model.BatchRef, UINT32, COUNTS, COUNTS, COUNTS, st.integers(0, 2**64 - 1), COUNTS),
+    "batch": st.builds(model.BatchRef, UINT32, COUNTS, COUNTS, COUNTS, st.integers(0, 2**64 - 1), COUNTS, RANGES),
     "input_table": INPUT_TABLES,
     "operation": OPERATIONS,
     "event": st.builds(model.Event, COUNTS.map(model.Revision), st.sampled_from(model.EventType), UIDS, TEXT),
@@ -211,7 +220,7 @@ RECORDS = {
     "request": st.builds(KeptRequest, TEXT, st.binary(max_size=48), UIDS, MICROS, st.booleans()),
     "move": st.builds(model.FolderMove, TEXT, TEXT),
 }
-CONVERSIONS = vars(records) | vars(run_records)
+CONVERSIONS = vars(records) | vars(run_records) | vars(row_records)
 
 
 @pytest.mark.parametrize("name", RECORDS)

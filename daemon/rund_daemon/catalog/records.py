@@ -5,7 +5,6 @@ from __future__ import annotations
 from rund_pb.store.v1 import records_pb2 as pb
 
 from rund_daemon.model import (
-    BatchRef,
     ColumnRole,
     ColumnSchema,
     Event,
@@ -17,10 +16,7 @@ from rund_daemon.model import (
     Micros,
     Operation,
     Revision,
-    Segment,
-    StreamMark,
     TableFormat,
-    TableMark,
     Uid,
     Values,
 )
@@ -111,58 +107,6 @@ def table_from_bytes(data: bytes) -> MetricsTable:
     )
 
 
-def mark_to_bytes(mark: TableMark) -> bytes:
-    """Record of a table's mark."""
-    return pb.TableMark(
-        rows=mark.rows,
-        batches=mark.batches,
-        bytes=mark.bytes,
-        commit_time=mark.commit_time,
-        next_segment=mark.next_segment,
-    ).SerializeToString()
-
-
-def mark_from_bytes(data: bytes) -> TableMark:
-    """A table's mark of its record."""
-    record = pb.TableMark.FromString(data)
-    return TableMark(record.rows, record.batches, record.bytes, Micros(record.commit_time), record.next_segment)
-
-
-def segment_to_bytes(segment: Segment) -> bytes:
-    """Record of a segment."""
-    return pb.Segment(
-        number=segment.number,
-        sealed=segment.sealed,
-        length=segment.length,
-        rows=segment.rows,
-        arrow_schema=segment.arrow_schema,
-    ).SerializeToString()
-
-
-def segment_from_bytes(data: bytes) -> Segment:
-    """A segment of its record."""
-    record = pb.Segment.FromString(data)
-    return Segment(record.number, record.sealed, record.length, record.rows, record.arrow_schema)
-
-
-def batch_to_bytes(batch: BatchRef) -> bytes:
-    """Record of a committed batch."""
-    return pb.Batch(
-        segment=batch.segment,
-        offset=batch.offset,
-        length=batch.length,
-        rows=batch.rows,
-        checksum=batch.checksum,
-        first_row=batch.first_row,
-    ).SerializeToString()
-
-
-def batch_from_bytes(data: bytes) -> BatchRef:
-    """A committed batch of its record."""
-    record = pb.Batch.FromString(data)
-    return BatchRef(record.segment, record.offset, record.length, record.rows, record.checksum, record.first_row)
-
-
 def input_table_to_bytes(table: InputTable) -> bytes:
     """Record of an input table."""
     return pb.InputTable(
@@ -250,19 +194,6 @@ def event_from_bytes(data: bytes) -> Event:
     """An event of its record."""
     record = pb.Event.FromString(data)
     return Event(Revision(record.revision), EventType(record.type), Uid(record.run_uid), record.project)
-
-
-def stream_to_bytes(stream: StreamMark) -> bytes:
-    """Record of a write stream."""
-    return pb.Stream(
-        sequence=stream.sequence, commit_time=stream.commit_time, position=stream.position
-    ).SerializeToString()
-
-
-def stream_from_bytes(data: bytes) -> StreamMark:
-    """A write stream of its record."""
-    record = pb.Stream.FromString(data)
-    return StreamMark(record.sequence, Micros(record.commit_time), record.position)
 
 
 def request_to_bytes(request: KeptRequest) -> bytes:

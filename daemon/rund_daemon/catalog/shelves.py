@@ -22,7 +22,7 @@ from rund_daemon.model import (
     Values,
 )
 
-from . import records, run_records
+from . import records, row_records, run_records
 
 T = TypeVar("T")
 
@@ -63,11 +63,11 @@ VALUES: Shelf[Values] = Shelf("values", records.values_to_bytes, records.values_
 TABLES: Shelf[MetricsTable] = Shelf("tables", records.table_to_bytes, records.table_from_bytes)
 TABLE_NAMES: Shelf[int] = Shelf("table_names", _number_to_bytes, _number_from_bytes)
 TABLE_UIDS: Shelf[bytes] = Shelf("table_uids", _same, _same)
-MARKS: Shelf[TableMark] = Shelf("marks", records.mark_to_bytes, records.mark_from_bytes)
-SEGMENTS: Shelf[Segment] = Shelf("segments", records.segment_to_bytes, records.segment_from_bytes)
+MARKS: Shelf[TableMark] = Shelf("marks", row_records.mark_to_bytes, row_records.mark_from_bytes)
+SEGMENTS: Shelf[Segment] = Shelf("segments", row_records.segment_to_bytes, row_records.segment_from_bytes)
 OPEN_SEGMENTS: Shelf[bytes] = Shelf("open_segments", _same, _same)
-BATCHES: Shelf[BatchRef] = Shelf("batches", records.batch_to_bytes, records.batch_from_bytes)
-STREAMS: Shelf[StreamMark] = Shelf("streams", records.stream_to_bytes, records.stream_from_bytes)
+BATCHES: Shelf[BatchRef] = Shelf("batches", row_records.batch_to_bytes, row_records.batch_from_bytes)
+STREAMS: Shelf[StreamMark] = Shelf("streams", row_records.stream_to_bytes, row_records.stream_from_bytes)
 INPUT_TABLES: Shelf[InputTable] = Shelf("input_tables", records.input_table_to_bytes, records.input_table_from_bytes)
 INPUT_TABLE_NAMES = _uids("input_table_names")
 INPUT_TABLE_URLS = _uids("input_table_urls")

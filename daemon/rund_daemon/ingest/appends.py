@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rund_daemon.model import RequestKey, Uid
+from rund_daemon.model import ColumnRange, RequestKey, Uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,14 @@ class Chunk:
         data: the encapsulated message as it was sent.
         rows: its rows, at least one.
         checksum: xxh3-64 of `data`.
+        ranges: of its columns, as far as they are kept.
     """
 
     head: bytes
     data: bytes | memoryview
     rows: int
     checksum: int
+    ranges: tuple[ColumnRange, ...] = ()
 
 
 @dataclass(slots=True)

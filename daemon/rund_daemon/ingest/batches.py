@@ -18,6 +18,7 @@ from rund_daemon.errors import ExhaustedError, InvalidError, Reason, RundError
 from rund_daemon.limits import Limits
 from rund_daemon.model import HISTORY_TABLE
 from rund_daemon.segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
+from rund_daemon.segments.ranges import column_ranges
 from rund_daemon.segments.schemas import check_schema
 
 from .appends import Chunk
@@ -162,7 +163,7 @@ def make_chunk(
     if schema.recodes:
         batch = _recoded(batch, schema.stored, foreign)
         data = memoryview(batch.serialize())
-    yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data))
+    yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data), column_ranges(batch))
 
 
 def _decode(data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str) -> pa.RecordBatch:

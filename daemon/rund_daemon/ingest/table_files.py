@@ -267,7 +267,9 @@ class TableFiles:
         entry = self._open.get(chunk.head) or self._create(chunk.head)
         offset = entry.file.append(chunk.data)
         segment, mark = entry.record, self._planned_mark
-        self._refs.append(BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows))
+        self._refs.append(
+            BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows, chunk.ranges)
+        )
         entry.record = replace(segment, length=entry.file.length, rows=segment.rows + chunk.rows)
         self._planned_mark = replace(
             mark,

@@ -14,7 +14,8 @@ from rund_daemon.model import MetricsTable, Value, Values
 from rund_daemon.segments.heads import read_head
 from rund_daemon.segments.schemas import conform
 
-from .filters import parse_filter, to_expression
+from .filters import filter_columns, parse_filter, to_expression
+from .pruning import Pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Projection:
         read: columns that are taken from the stored batches.
         constants: values of every row, by column.
         predicate: rows to keep, or None for all.
+        pruning: which batches can be skipped for it, or None for none.
         whole: whether the result is the stored rows as they are.
     """
 
@@ -35,6 +37,7 @@ class Projection:
     read: pa.Schema
     constants: Values
     predicate: pc.Expression | None
+    pruning: Pruning | None
     whole: bool
 
     @classmethod
@@ -48,12 +51,12 @@ class Projection:
         constants = {name: value for name, value in table.constants.items() if name not in stored.names}
         full = pa.schema([*stored, *(constant_field(name, value) for name, value in constants.items())])
         schema = full if columns is None else select(full, columns)
-        predicate = to_expression(parse_filter(filter_text), full) if filter_text else None
-        # The filter may look at any column, so with one everything is read; selecting comes last.
-        needed = full if predicate is not None else schema
-        read = pa.schema([field for field in stored if field.name in needed.names])
+        tree = parse_filter(filter_text)
+        predicate = to_expression(tree, full) if filter_text else None
+        needed = {*schema.names, *(filter_columns(tree, full) if filter_text else ())}
+        read = pa.schema([field for field in stored if field.name in needed])
         whole = columns is None and predicate is None and not constants
-        return cls(table.arrow_schema, schema, read, constants, predicate, whole)
+        return cls(table.arrow_schema, schema, read, constants, predicate, Pruning.of(tree, stored), whole)
 
     @property
     def schema_message(self) -> bytes:

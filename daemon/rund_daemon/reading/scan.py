@@ -23,8 +23,13 @@ from rund_daemon.segments.reader import SegmentReader, StoredBatch
 
 from .pieces import PIECE_BYTES, Part, cut, join
 from .projection import Projection
+from .pruning import Pruning
 
 _PIECE_BATCHES = 512
+# So many are looked at first: of large ones, few fit.
+_WINDOW_BATCHES = 8
+# So many batches are skipped before a reader is told how far it is.
+_SKIPPED_BATCHES = 32 * _PIECE_BATCHES
 # A folder is moved within milliseconds of the commit that says so, unless the disk is full.
 _SETTLE_SECONDS = 5.0
 
@@ -52,11 +57,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Neighbouring batches and the files they lie in."""
+    """Batches one after the other, the files they lie in, and the row after them and those that were skipped."""
 
     refs: tuple[BatchRef, ...]
     segments: tuple[Segment, ...]
     folder: Path
+    end: int
 
 
 class MetricsReader:
@@ -105,7 +111,7 @@ class MetricsReader:
                 yield Piece(b"", data, row, mark.rows)
 
     def _read_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
-        stretch, failed = self._stretch(table, begin, end), None
+        stretch, failed = self._stretch(table, projection.pruning, begin, end), None
         while True:
             try:
                 return self._read_stretch(stretch, projection, begin, end)
@@ -113,7 +119,7 @@ class MetricsReader:
                 # The table may have been sealed or moved since, and its place may be another's by now. So look again
                 # when all is where the catalog says; what fails twice in one place is damaged.
                 settled, before = self._catalog.wait_until_settled(_SETTLE_SECONDS), failed
-                failed, stretch = stretch, self._stretch(table, begin, end)
+                failed, stretch = stretch, self._stretch(table, projection.pruning, begin, end)
                 if not stretch == failed == before:
                     continue
                 if isinstance(error, CorruptError) or not settled:
@@ -127,21 +133,22 @@ class MetricsReader:
             pieces = join(part for batch in stored for part in _parts(projection, batch, begin, end))
         finally:
             reader.close()
-        # Rows that a repair has taken out are passed over.
-        return pieces or [(b"", end)]
+        # Behind the last piece, batches may have been skipped, or rows taken out by a repair.
+        *others, (data, _) = pieces or [(b"", stretch.end)]
+        return [*others, (data, stretch.end)]
 
-    def _stretch(self, table: Uid, begin: int, end: int) -> _Stretch:
+    def _stretch(self, table: Uid, pruning: Pruning | None, begin: int, end: int) -> _Stretch:
         with self._catalog.snapshot() as snapshot:
             record = table_by_uid(snapshot, table)
             run = snapshot.get(shelves.RUNS, record.run_uid) if record else None
             if record is None or run is None:
                 raise StateError(Reason.WRONG_STATE, "the metrics table was removed while it was read")
-            refs = _refs(snapshot, table, begin, end)
+            refs, stop = _refs(snapshot, table, pruning, begin, end)
             numbers = dict.fromkeys(ref.segment for ref in refs)
             segments = [snapshot.get(shelves.SEGMENTS, keys.numbered(table, number)) for number in numbers]
         home = self._layout.trashed(run.uid) if run.delete_time else self._layout.run(run.project, run.name)
         found = tuple(segment for segment in segments if segment is not None)
-        return _Stretch(refs, found, self._layout.metrics_table(home, record.name))
+        return _Stretch(refs, found, self._layout.metrics_table(home, record.name), stop)
 
     def _state(self, table: Uid) -> TableState:
         with self._catalog.snapshot() as snapshot:
@@ -152,22 +159,38 @@ class MetricsReader:
         return TableState(record, mark or TableMark())
 
 
-def _refs(snapshot: Snapshot, table: Uid, begin: int, end: int) -> tuple[BatchRef, ...]:
-    """The batches from the one with row `begin` on, as many as fit a piece."""
+def _refs(
+    snapshot: Snapshot, table: Uid, pruning: Pruning | None, begin: int, end: int
+) -> tuple[tuple[BatchRef, ...], int]:
+    """The batches from the one with row `begin` on, as many as fit a piece, and the row up to which that is all."""
+    found = _refs_from(snapshot, table, begin, end)
+    refs: list[BatchRef] = []
+    size = skipped = 0
+    width = _WINDOW_BATCHES
+    while window := tuple(islice(found, width)):
+        kept = window if pruning is None else pruning.keep(window)
+        for ref in kept:
+            if refs and (size + ref.length > PIECE_BYTES or len(refs) == _PIECE_BATCHES):
+                return tuple(refs), ref.first_row
+            refs.append(ref)
+            size += ref.length
+        width = min(2 * width, _PIECE_BATCHES)
+        skipped += len(window) - len(kept)
+        if skipped >= _SKIPPED_BATCHES or len(refs) == _PIECE_BATCHES:
+            return tuple(refs), min(window[-1].first_row + window[-1].rows, end)
+    return tuple(refs), end
+
+
+def _refs_from(snapshot: Snapshot, table: Uid, begin: int, end: int) -> Iterator[BatchRef]:
     below = snapshot.scan(shelves.BATCHES, table, start=keys.batch(table, begin + 1), reverse=True)
     at_or_before = next(below, None)
-    first_row = at_or_before[1].first_row if at_or_before else begin
-    refs: list[BatchRef] = []
-    size = 0
-    start = keys.batch(table, first_row)
-    for _, ref in islice(snapshot.scan(shelves.BATCHES, table, start=start), _PIECE_BATCHES):
-        if ref.first_row + ref.rows <= begin:
-            continue  # a repair has taken out the batch that row `begin` was in
-        if ref.first_row >= end or (refs and size + ref.length > PIECE_BYTES):
-            break
-        refs.append(ref)
-        size += ref.length
-    return tuple(refs)
+    start = keys.batch(table, at_or_before[1].first_row if at_or_before else begin)
+    for _, ref in snapshot.scan(shelves.BATCHES, table, start=start):
+        if ref.first_row >= end:
+            return
+        # A repair may have taken out the batch that row `begin` was in.
+        if ref.first_row + ref.rows > begin:
+            yield ref
 
 
 def _parts(projection: Projection, batch: StoredBatch, begin: int, end: int) -> Iterator[Part]:

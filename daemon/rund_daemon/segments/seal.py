@@ -16,11 +16,12 @@ import pyarrow as pa
 import xxhash
 
 from rund_daemon.failpoints import failpoint
-from rund_daemon.model import BatchRef
+from rund_daemon.model import BatchRef, ColumnRange
 
 from .file_format import PREAMBLE, Block, ending
 from .heads import read_head
 from .layout import sync_folder
+from .ranges import column_ranges
 from .reader import StoredBatch
 from .schemas import conform
 
@@ -43,12 +44,13 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A batch as it goes into the file: its message, and the row that it begins with."""
+    """A batch as it goes into the file: its message, the row that it begins with and the ranges of its columns."""
 
     data: bytes | memoryview
     rows: int
     checksum: int
     first_row: int
+    ranges: tuple[ColumnRange, ...]
 
 
 def write_sealed(path: Path, head: bytes, batches: Iterable[StoredBatch], number: int) -> SealedFile:
@@ -66,7 +68,7 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[StoredBatch], number
         with _File(temporary, head) as file:
             for part in merge(batches, read_head(head)):
                 offset, length = file.add(part.data), len(part.data)
-                refs.append(BatchRef(number, offset, length, part.rows, part.checksum, part.first_row))
+                refs.append(BatchRef(number, offset, length, part.rows, part.checksum, part.first_row, part.ranges))
             length = file.finish()
         failpoint("seal.written")
         temporary.rename(path)
@@ -86,7 +88,7 @@ def merge(batches: Iterable[StoredBatch], schema: pa.Schema) -> Iterator[Part]:
         ref = stored.ref
         if ref.length >= LARGE_BYTES and _has_schema(stored, schema):
             yield from gathered.take()
-            yield Part(stored.data, ref.rows, ref.checksum, ref.first_row)
+            yield Part(stored.data, ref.rows, ref.checksum, ref.first_row, ref.ranges)
             continue
         batch = conform(stored.decode(), schema)
         if not gathered.takes(batch, ref.first_row):
@@ -118,8 +120,9 @@ class _Gathered:
         batches, rows = self._batches, self._rows
         self._batches, self._rows, self._size = [], 0, 0
         if batches:
-            data = memoryview(_joined(batches).serialize())
-            yield Part(data, rows, xxhash.xxh3_64_intdigest(data), self._first_row)
+            joined = _joined(batches)
+            data = memoryview(joined.serialize())
+            yield Part(data, rows, xxhash.xxh3_64_intdigest(data), self._first_row, column_ranges(joined))
 
 
 def _has_schema(stored: StoredBatch, schema: pa.Schema) -> bool:
