@@ -155,7 +155,9 @@ class _Sender:
         self._wakes = wakes
         self._writer_id = writer_id
         find_run = self._find_run if journal.owner.run_uid else None
-        self._heartbeat = Heartbeat(transport, journal.owner.run, writer_id, find_run) if reports else None
+        self._heartbeat = (
+            Heartbeat(transport, journal.owner.run, writer_id, find_run, lambda: wakes.put(None)) if reports else None
+        )
         self._stream: WriteStream | None = None
         self._reader = JournalReader(journal.files)
         self._batches = HistoryBatches(journal.owner.rank)

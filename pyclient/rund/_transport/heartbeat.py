@@ -33,13 +33,22 @@ class Heartbeat:
         run: Resource name of the run.
         writer_id: The writer.
         find_run: Gives the run's name anew when there is none of the old one: it may have been renamed.
+        wake: Called when an answer has come, by another thread: ``due_in`` may have changed.
     """
 
-    def __init__(self, transport: Transport, run: str, writer_id: str, find_run: Callable[[], str] | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        run: str,
+        writer_id: str,
+        find_run: Callable[[], str] | None,
+        wake: Callable[[], None],
+    ) -> None:
         self._transport = transport
         self._run = run
         self._writer_id = writer_id
         self._find_run = find_run
+        self._wake = wake
         self._pause_s = MOST_PAUSE_S
         self._next = 0.0
         # Any: grpc has no public name for a call that is also a future.
@@ -67,6 +76,7 @@ class Heartbeat:
             self._pending = stub.ReportWriter.future(
                 request, timeout=_TIMEOUT_S, metadata=self._transport.call_metadata()
             )
+            self._pending.add_done_callback(lambda _: self._wake())
         except (RundError, ValueError):  # the channel was closed, by us or while another one was opened
             self._pending = None
 
