@@ -22,7 +22,7 @@ from ._history_batch import HistoryBatches
 from ._journal_files import DataFile
 from ._journal_format import CUT_SLOTS, NO_CUT, Cut, Identity, JournalFormatError
 from ._journal_reader import JournalReader
-from ._journal_recovery import LeftJournal, left_journals, parse_left_journal
+from ._journal_recovery import LeftJournal, data_paths, left_journals, parse_left_journal
 from ._transport import Transport, run_calls
 from ._transport.write_stream import WriteStream
 
@@ -101,8 +101,8 @@ def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
         if journal.problems:
             return Adoption(head.path, Outcome.DAMAGED, rows, _described(journal))
         failpoint("adoption.drained")
-        for file in journal.files:
-            file.path.unlink(missing_ok=True)
+        for path in data_paths(head.path.parent, identity.writer_id):
+            path.unlink(missing_ok=True)
             failpoint("adoption.file_removed")
         head.remove()
         failpoint("adoption.head_removed")

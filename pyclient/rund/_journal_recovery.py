@@ -130,7 +130,7 @@ def _read_cuts(head: bytes, cursor: Cut) -> tuple[Cut, ...]:
 
 def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Iterator[DataFile]:
     last: DataFile | None = None
-    for path in _data_paths(directory, writer_id):
+    for path in data_paths(directory, writer_id):
         try:
             file = _open(path, writer_id)
             if file is None:
@@ -146,7 +146,8 @@ def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Ite
         yield file
 
 
-def _data_paths(directory: Path, writer_id: str) -> list[Path]:
+def data_paths(directory: Path, writer_id: str) -> list[Path]:
+    """The data files of a writer, in order, with one that it was still making."""
     numbered = [(path.stem.rpartition(".")[2], path) for path in directory.glob(f"{writer_id}.*.journal")]
     return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
 

@@ -59,7 +59,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     # After a kill the next daemon must be found at once and not after a back-off of seconds.
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
+    # The time that one attempt has, whatever its name: on a busy machine a handshake takes longer than that back-off.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 200),
     # Channels of one process to one address would share a connection otherwise, a dead one too.
     ("grpc.use_local_subchannel_pool", 1),

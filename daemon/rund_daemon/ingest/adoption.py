@@ -70,7 +70,8 @@ class JournalWatch:
         try:
             async for line in process.stdout:
                 self._hear(line)
-            await process.wait()
+            if code := await process.wait():
+                logger.warning("adopter_died", extra={"code": code})
         except asyncio.CancelledError:
             process.terminate()
             await process.wait()
