@@ -16,13 +16,25 @@ from rund_daemon.failpoints import failpoint
 from rund_daemon.model import FolderMove
 
 from . import keys, shelves
+from .building import CatalogBuild, build_catalog
 from .environment import open_environment
 from .reserve import Reserve
 from .shelves import Shelf
 from .transaction import Change, Snapshot
 from .writer import AppendSink, CatalogWriter
 
-__all__ = ["AppendSink", "Catalog", "Change", "Mover", "Shelf", "Snapshot", "keys", "shelves"]
+__all__ = [
+    "AppendSink",
+    "Catalog",
+    "CatalogBuild",
+    "Change",
+    "Mover",
+    "Shelf",
+    "Snapshot",
+    "build_catalog",
+    "keys",
+    "shelves",
+]
 
 T = TypeVar("T")
 

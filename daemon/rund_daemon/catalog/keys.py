@@ -42,6 +42,11 @@ from rund_daemon.model import Uid
 
 NUL = b"\0"
 
+NEXT_INPUT_TABLE_ID = b"next_input_table_id"
+"""Name in `meta`."""
+REVISION = b"revision"
+"""Name in `meta`: the newest revision of the root."""
+
 
 def u32(number: int) -> bytes:
     """A number that sorts."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REVISION = b"revision"
-
 
 class Snapshot:
     """Reads the catalog as it was at one moment."""
@@ -69,7 +67,7 @@ class Snapshot:
     @property
     def revision(self) -> Revision:
         """The newest revision of the root."""
-        kept = self.get(META, REVISION)
+        kept = self.get(META, keys.REVISION)
         return Revision(int.from_bytes(kept, "big") if kept else 0)
 
 
@@ -98,7 +96,7 @@ class Change(Snapshot):
     def next_revision(self) -> Revision:
         """Takes the next place in the order of all changes."""
         revision = Revision(self.revision + 1)
-        self.put(META, REVISION, keys.u64(revision))
+        self.put(META, keys.REVISION, keys.u64(revision))
         return revision
 
 

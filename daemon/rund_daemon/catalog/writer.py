@@ -136,7 +136,8 @@ class CatalogWriter:
         """Commits what is queued and ends the thread. Blocks; call it off the event loop."""
         self._closing = True
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         ending = False

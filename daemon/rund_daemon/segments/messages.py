@@ -33,13 +33,14 @@ class Message:
     rows: int = 0
 
 
-def read_message(data: memoryview, begin: int, field: str) -> Message | None:
+def read_message(data: memoryview, begin: int, field: str, *, compressed: bool = False) -> Message | None:
     """Reads the head of the message at an offset; None at an end mark or the end of the data.
 
     Args:
         data: the buffer.
         begin: where the message begins.
         field: path of the request's field, for errors.
+        compressed: whether its body may be compressed, as in files that the daemon has made.
 
     Raises:
         InvalidError: INVALID_ARROW, if there is no whole, plain message.
@@ -52,7 +53,7 @@ def read_message(data: memoryview, begin: int, field: str) -> Message | None:
             raise _invalid(field, "does not begin with an Arrow IPC message (format 0.15 or later)")
         if head_length == 0:
             return None
-        return _parse(data, begin, head_length, field)
+        return _parse(data, begin, head_length, field, compressed=compressed)
     except (struct.error, IndexError) as error:
         raise _invalid(field, "ends in the middle of an Arrow IPC message") from error
 
@@ -71,7 +72,7 @@ def schema_at(head: memoryview) -> int:
     return header_at + int(struct.unpack_from("<I", head, header_at)[0])
 
 
-def _parse(data: memoryview, begin: int, head_length: int, field: str) -> Message:
+def _parse(data: memoryview, begin: int, head_length: int, field: str, *, compressed: bool) -> Message:
     head = data[begin + 8 : begin + 8 + head_length]
     if len(head) != head_length or head_length % 8:
         raise _invalid(field, "has an Arrow IPC message that is cut off or not padded to 8 bytes")
@@ -86,7 +87,7 @@ def _parse(data: memoryview, begin: int, head_length: int, field: str) -> Messag
     if kind != RECORD_BATCH:
         return Message(kind, begin, end)
     batch = header_at + struct.unpack_from("<I", head, header_at)[0]
-    if _slot(head, batch, _BATCH_COMPRESSION):
+    if _slot(head, batch, _BATCH_COMPRESSION) and not compressed:
         raise _invalid(field, "has a compressed Arrow body; send it uncompressed")
     rows_at = _slot(head, batch, _BATCH_LENGTH)
     rows = struct.unpack_from("<q", head, rows_at)[0] if rows_at else 0

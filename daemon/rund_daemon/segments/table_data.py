@@ -23,6 +23,19 @@ class TableData:
     content_hash: bytes
 
 
+def content_hash_of(path: Path) -> bytes:
+    """The content hash of a table that was written, read from its file again."""
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+        digest = _hash_of_schema(reader.schema)
+        for number in range(reader.num_record_batches):
+            digest.update(memoryview(reader.get_batch(number).serialize()))
+    return digest.digest()
+
+
+def _hash_of_schema(schema: pa.Schema) -> xxhash.xxh3_128:
+    return xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
+
+
 class TableDataWriter:
     """Writes a table into a staging folder; nobody sees it until the folder is moved."""
 
@@ -31,7 +44,7 @@ class TableDataWriter:
         self._path = folder / TABLE_DATA
         self._sink = pa.OSFile(str(self._path), "wb")
         self._writer = pa.ipc.new_file(self._sink, schema)
-        self._hash = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
+        self._hash = _hash_of_schema(schema)
         self._rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:

@@ -12,8 +12,6 @@ from rund_daemon.names import TableName, with_number
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.table_data import TableData
 
-_NEXT_ID = b"next_input_table_id"
-
 
 @dataclass(frozen=True, slots=True)
 class NewInputTable:
@@ -134,9 +132,9 @@ def put_table(change: Change, table: InputTable) -> None:
 
 def next_table_id(change: Change) -> int:
     """Takes the next `input_table_id` of the root."""
-    kept = change.get(shelves.META, _NEXT_ID)
+    kept = change.get(shelves.META, keys.NEXT_INPUT_TABLE_ID)
     number = int.from_bytes(kept, "big") if kept else 1
-    change.put(shelves.META, _NEXT_ID, keys.u32(number + 1))
+    change.put(shelves.META, keys.NEXT_INPUT_TABLE_ID, keys.u32(number + 1))
     return number
 
 
