@@ -159,6 +159,7 @@ class Run:
     ends: tuple[RunEnd, ...] = ()
     next_value: int = 0
     next_table: int = 0
+    end_time: Micros = Micros(0)
 
     @property
     def resource_name(self) -> str:

@@ -271,6 +271,7 @@ class RunInfo:
         expires: When a run in trash may be collected.
         writers: The processes that take part, newest last.
         ends: Earlier ends of a run that was resumed.
+        ended: When it ended; None while it has not.
     """
 
     resource_name: str
@@ -296,6 +297,7 @@ class RunInfo:
     expires: datetime | None = None
     writers: tuple[WriterInfo, ...] = ()
     ends: tuple[RunEnd, ...] = ()
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from . import keys, shelves
 from .building import CatalogBuild, build_catalog
 from .environment import open_environment
 from .reserve import Reserve
+from .run_values import fill_last_outputs, lacks_last_outputs
 from .shelves import Shelf
 from .transaction import Change, Snapshot
 from .writer import AppendSink, CatalogWriter
@@ -66,6 +67,10 @@ class Catalog:
         """
         self._environment, self._databases = open_environment(folder, map_size)
         self._mover = mover
+        with self.snapshot() as snapshot:
+            lacking = lacks_last_outputs(snapshot)
+        if lacking:
+            self.change_before_start(fill_last_outputs)
         reserve = Reserve(folder / "reserve", reserve_bytes)
         self._writer = CatalogWriter(self._environment, self._databases, sink, self._finish_moves, reserve)
         self._writer.settle_now()

@@ -9,6 +9,7 @@
     ├── live_runs               run uid                               → nothing           runs that have not ended
     ├── launches                digest of launch, project and name    → run uid
     ├── values                  run uid, kind, u32 number             → MapValue          inputs and outputs
+    ├── last_outputs            run uid                               → MapValue          last output value of each key
     ├── tables                  run uid, u32 number                   → MetricsTable      in order of writing
     ├── table_names             run uid, table                        → u32 number
     ├── table_uids              table uid                             → run uid, u32 number

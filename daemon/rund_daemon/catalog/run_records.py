@@ -85,6 +85,7 @@ def run_to_bytes(run: Run) -> bytes:
         ends=map(_end_to_pb, run.ends),
         next_value=run.next_value,
         next_table=run.next_table,
+        end_time=run.end_time,
     )
     fill_map(record.parameters, run.parameters)
     fill_map(record.init_parameters, run.init_parameters)
@@ -114,4 +115,5 @@ def run_from_bytes(data: bytes) -> Run:
         ends=tuple(map(_end_from_pb, record.ends)),
         next_value=record.next_value,
         next_table=record.next_table,
+        end_time=Micros(record.end_time),
     )

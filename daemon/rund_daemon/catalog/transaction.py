@@ -54,6 +54,11 @@ class Snapshot:
             reverse: from the last key down.
         """
         with self._txn.cursor(db=self._databases[shelf.name]) as cursor:
+            if not prefix and not start and not reverse:
+                # The whole shelf, in half the time.
+                for key, value in cursor:
+                    yield key, shelf.decode(value)
+                return
             found = _seek_last(cursor, prefix, start) if reverse else cursor.set_range(start or prefix)
             step = cursor.prev if reverse else cursor.next
             while found and cursor.key().startswith(prefix):

@@ -37,8 +37,9 @@ def ls(
     """List runs, newest first.
 
     Without PROJECT, those of all projects. A filter compares name, project_name, run_name, uid, description, status,
-    create_time, update_time, labels.KEY and parameters.KEY, joined by AND, OR, NOT and parentheses; * stands for
-    anything at the ends of a text.
+    create_time, update_time, end_time, labels.KEY, parameters.KEY and outputs.KEY, the last output with that key.
+    Comparisons are joined by AND, OR, NOT and parentheses; * stands for anything at the ends of a text. The order takes
+    the same fields.
     """
     daemon = connect(target)
     largest = daemon.info.limits.max_page_size

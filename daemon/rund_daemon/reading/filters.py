@@ -45,8 +45,10 @@ __all__ = [
     "Missing",
     "Timestamp",
     "check_fields",
+    "compare",
     "descend",
     "filter_columns",
+    "has_word",
     "matches",
     "parse_filter",
     "to_expression",
@@ -97,8 +99,10 @@ RUN_FIELDS: Mapping[str, Field] = {
     "status": Field(FieldKind.CHOICE, tuple(RunStatus)),
     "create_time": Field(FieldKind.TIME),
     "update_time": Field(FieldKind.TIME),
+    "end_time": Field(FieldKind.TIME),
     "labels": Field(FieldKind.MAP),
     "parameters": Field(FieldKind.MAP),
+    "outputs": Field(FieldKind.MAP),
 }
 """What ListRunsRequest.filter may name."""
 
@@ -122,14 +126,14 @@ def matches(tree: Filter, lookup: Lookup, searched: Sequence[tuple[str, ...]] = 
         searched: where a word alone is looked for: paths of texts, or of maps with texts.
     """
     if isinstance(tree, Comparison):
-        return _compare(lookup(tree.path), tree.operator, tree.literal)
+        return compare(lookup(tree.path), tree.operator, tree.literal)
     if isinstance(tree, And):
         return all(matches(operand, lookup, searched) for operand in tree.operands)
     if isinstance(tree, Or):
         return any(matches(operand, lookup, searched) for operand in tree.operands)
     if isinstance(tree, Not):
         return not matches(tree.operand, lookup, searched)
-    return any(_has_word(lookup(path), tree.literal) for path in searched)
+    return any(has_word(lookup(path), tree.literal) for path in searched)
 
 
 def check_fields(tree: Filter, fields: Mapping[str, Field]) -> None:
@@ -161,7 +165,8 @@ def descend(value: Value | Missing, path: tuple[str, ...]) -> Value | Missing:
     return Missing.MISSING
 
 
-def _compare(value: Found, comparator: Operator, literal: Literal) -> bool:
+def compare(value: Found, comparator: Operator, literal: Literal) -> bool:
+    """Says whether a comparison holds for a value."""
     absent = value is None or value is Missing.MISSING
     if comparator is Operator.HAS and literal.anything:
         return not absent
@@ -192,7 +197,8 @@ def _same_number(a: int | float, b: int | float) -> bool:
     return a == b or (a != a and b != b)  # noqa: PLR0124  # math.isnan fails on large integers
 
 
-def _has_word(value: Found, literal: Literal) -> bool:
+def has_word(value: Found, literal: Literal) -> bool:
+    """Says whether a word is found in a text, or in the texts of a map."""
     texts = value.values() if isinstance(value, dict) else (value,)
     return any(isinstance(text, str) and _contains(text, literal) for text in texts)
 

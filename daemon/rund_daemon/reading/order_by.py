@@ -29,11 +29,14 @@ OrderBy: TypeAlias = tuple[tuple[tuple[str, ...], bool], ...]
 RUN_ORDER_FIELDS: Mapping[str, Field] = {
     "create_time": Field(FieldKind.TIME),
     "update_time": Field(FieldKind.TIME),
+    "end_time": Field(FieldKind.TIME),
+    "name": Field(FieldKind.TEXT),
     "run_name": Field(FieldKind.TEXT),
     "project_name": Field(FieldKind.TEXT),
     "status": Field(FieldKind.CHOICE),
     "labels": Field(FieldKind.MAP),
     "parameters": Field(FieldKind.MAP),
+    "outputs": Field(FieldKind.MAP),
 }
 """What ListRunsRequest.order_by may name."""
 
@@ -120,10 +123,10 @@ def _check(scanner: Scanner, path: tuple[str, ...], start: int, fields: Mapping[
 def _term_key(value: Found, descending: bool) -> tuple[Any, ...]:
     if value is None or isinstance(value, Missing):
         return (1,)
-    return (0, _Descending(_key(value)) if descending else _key(value))
+    return (0, _Descending(value_key(value)) if descending else value_key(value))
 
 
-def _key(value: Any) -> tuple[Any, ...]:
+def value_key(value: Any) -> tuple[Any, ...]:
     """Gives a key that can be compared with that of any other value."""
     if isinstance(value, bool):
         return (1, value)
@@ -133,7 +136,7 @@ def _key(value: Any) -> tuple[Any, ...]:
         if isinstance(value, kind):
             return (rank, value)
     if isinstance(value, list):
-        return (6, tuple(_key(item) for item in value))
+        return (6, tuple(value_key(item) for item in value))
     if isinstance(value, dict):
-        return (7, tuple((key, _key(item)) for key, item in sorted(value.items())))
+        return (7, tuple((key, value_key(item)) for key, item in sorted(value.items())))
     return (0,)

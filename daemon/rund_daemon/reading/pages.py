@@ -24,7 +24,7 @@ def check_page_size(size: int, limit: int) -> int:
 
 def make_token(query: object, position: str) -> str:
     """Makes the token of the page that begins at a position."""
-    data = f"{_fingerprint(query)}:{position}".encode()
+    data = f"{_fingerprint(query)}:{position}".encode("utf-8", "surrogatepass")
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
@@ -38,11 +38,11 @@ def read_token(token: str, query: object) -> str:
         return ""
     try:
         data = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
-        fingerprint, _, position = data.decode().partition(":")
+        fingerprint, _, position = data.decode("utf-8", "surrogatepass").partition(":")
     except (binascii.Error, ValueError):
-        raise _invalid("is not one that this method gave") from None
+        raise invalid_token("is not one that this method gave") from None
     if fingerprint != _fingerprint(query):
-        raise _invalid("belongs to another query; repeat all other fields as they were")
+        raise invalid_token("belongs to another query; repeat all other fields as they were")
     return position
 
 
@@ -50,5 +50,6 @@ def _fingerprint(query: object) -> str:
     return hashlib.sha256(repr(query).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _invalid(message: str) -> InvalidError:
+def invalid_token(message: str) -> InvalidError:
+    """The answer to a token that can't be gone on from."""
     return InvalidError("page_token", f"the token {message}; begin with an empty one", reason=Reason.INVALID_PAGE_TOKEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT
+from rund_daemon.catalog.run_values import put_value
 from rund_daemon.model import InputTable, Revision, Uid
 
 from .metrics_tables import RebuiltTable
@@ -26,7 +27,7 @@ def put_run(change: Change, built: RebuiltRun) -> None:
             change.put(shelves.LIVE_RUNS, run.uid, b"")
     numbered = [(INPUT, value) for value in built.inputs] + [(OUTPUT, value) for value in built.outputs]
     for number, (kind, value) in enumerate(numbered):
-        change.put(shelves.VALUES, keys.value(run.uid, kind, number), value)
+        put_value(change, run.uid, kind, number, value)
     for table in built.tables:
         _put_table(change, run.uid, table)
     change.put(shelves.SNAPSHOTS, run.uid, b"")

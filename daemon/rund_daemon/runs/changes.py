@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, find_run
 from rund_daemon.catalog.moves import add_move
+from rund_daemon.catalog.run_values import put_value
 from rund_daemon.errors import ConflictError, ExistsError, Reason
 from rund_daemon.limits import Limits
 from rund_daemon.model import Cause, CauseKind, EventType, Micros, Run, RunEnd, RunStatus, Values
@@ -89,7 +90,7 @@ def add_value(change: Change, name: RunName, kind: bytes, value: Values, now: Mi
     """Appends an input or an output."""
     assert kind in (INPUT, OUTPUT)
     run = find_run(change, name)
-    change.put(shelves.VALUES, keys.value(run.uid, kind, run.next_value), value)
+    put_value(change, run.uid, kind, run.next_value, value)
     return record_change(change, replace(run, next_value=run.next_value + 1), EventType.UPDATED, now)
 
 

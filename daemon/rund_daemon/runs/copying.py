@@ -15,6 +15,7 @@ from pathlib import Path
 from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails, TableState, details_of, find_run
 from rund_daemon.catalog.moves import add_move
+from rund_daemon.catalog.run_values import put_value
 from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
@@ -224,7 +225,7 @@ class RunCopies:
     def _put_values(change: Change, details: RunDetails, uid: Uid) -> None:
         for kind, values in ((INPUT, details.inputs), (OUTPUT, details.outputs)):
             for number, value in enumerate(values):
-                change.put(shelves.VALUES, keys.value(uid, kind, number), value)
+                put_value(change, uid, kind, number, value)
 
 
 def _put_table(change: Change, copy: _TableCopy, run: Uid) -> None:

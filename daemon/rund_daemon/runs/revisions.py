@@ -14,7 +14,8 @@ KEPT_EVENTS = 100_000
 def record_change(change: Change, run: Run, type_: EventType, now: Micros) -> Run:
     """Puts a changed run, with its new revision and time, and the event of it. Gives the run as it was put."""
     revision = change.next_revision()
-    run = replace(run, revision=revision, update_time=max(now, run.update_time))
+    end_time = (run.end_time or now) if run.status.ended else Micros(0)
+    run = replace(run, revision=revision, update_time=max(now, run.update_time), end_time=end_time)
     change.put(shelves.RUNS, run.uid, run)
     change.put(shelves.EVENTS, keys.u64(revision), Event(revision, type_, run.uid, run.project))
     change.delete(shelves.EVENTS, keys.u64(max(revision - KEPT_EVENTS, 0)))

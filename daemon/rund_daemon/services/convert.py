@@ -134,6 +134,7 @@ def run_to_pb(details: RunDetails, layout: Layout, *, full: bool) -> run_pb2.Run
         expire_time=time_to_pb(run.expire_time),
         writers=map(writer_to_pb, run.writers),
         ends=map(end_to_pb, run.ends),
+        end_time=time_to_pb(run.end_time),
     )
     fill_map(message.parameters, run.parameters)
     fill_map(message.init_parameters, run.init_parameters)

@@ -42,6 +42,7 @@ def run_from_pb(message: run_pb2.Run) -> types.RunInfo:
         expires=_time(message, "expire_time"),
         writers=tuple(_writer_from_pb(writer) for writer in message.writers),
         ends=tuple(_end_from_pb(end) for end in message.ends),
+        ended=_time(message, "end_time"),
     )
 
 
