@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import enum
+import faulthandler
 import logging
 import os
 import resource
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from . import logs
 from .config import Config, ConfigError, from_process
-from .errors import StateError
+from .errors import CorruptError, StateError
 from .root import RootLockedError, RootUnusableError, report_failure, take_root
 from .server import CannotListenError, build
 
@@ -62,6 +63,8 @@ def serve(flags: Mapping[str, object]) -> int:
     except ConfigError as error:
         return _fail(None, ExitCode.USAGE, str(error))
     logs.configure(config.log_level)
+    # A page that can't be read ends the process by a signal: then this says where.
+    faulthandler.enable()
     try:
         lock = take_root(config.root)
     except RootLockedError as error:
@@ -75,7 +78,7 @@ def serve(flags: Mapping[str, object]) -> int:
         return _fail(config, ExitCode.USAGE, str(error))
     except CannotListenError as error:
         return _fail(config, ExitCode.CANNOT_LISTEN, str(error))
-    except StateError as error:
+    except (StateError, CorruptError) as error:
         return _fail(config, ExitCode.ROOT_UNUSABLE, f"the catalog can't be opened: {error}")
     except Exception as error:
         logger.exception("daemon_failed")

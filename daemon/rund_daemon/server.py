@@ -45,7 +45,7 @@ from .background import keep_running
 from .catalog import Catalog
 from .catalog.requests import forget_requests
 from .config import Config, ConfigError
-from .errors import DrainingError
+from .errors import DrainingError, Reason, StateError
 from .failpoints import failpoint
 from .feed import Feed
 from .identity import new_uid, now
@@ -63,6 +63,7 @@ from .reading.run_lists import RunLists
 from .reading.scan import MetricsReader
 from .reading.table_scan import TableReader
 from .reading.watch import RunWatch
+from .rebuilding import holds_runs
 from .root import publish_address, withdraw_address
 from .runs import Presence, Runs
 from .runs.copying import RunCopies
@@ -221,7 +222,7 @@ async def build(config: Config) -> Daemon:
     """Opens the root's catalog, brings its files in line, and builds the services. The root must be locked.
 
     Raises:
-        StateError: the catalog was written by a newer version.
+        StateError: the catalog is lost, damaged or of a newer version.
         ConfigError: an address can't be used.
         CannotListenError: an address can't be bound.
     """
@@ -255,6 +256,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
 
     presence = Presence()
     host = Host(socket.gethostname(), boot_id(), pid_namespace())
+    _check_not_lost(layout)
     sink = SegmentSink(layout, floor, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
     sealer = Sealer(catalog, layout, sink, floor)
@@ -280,6 +282,15 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         snapshots=RunSnapshots(catalog, layout, feed, folders),
         liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds),
     )
+
+
+def _check_not_lost(layout: Layout) -> None:
+    if not layout.catalog_data.exists() and holds_runs(layout):
+        raise StateError(
+            Reason.WRONG_STATE,
+            f"{layout.catalog_data} is not there, and the root holds runs. Make it again of their files with "
+            f"`rund fsck --rebuild --root {layout.root}`; an empty one would hide them",
+        )
 
 
 def _recover(catalog: Catalog, layout: Layout) -> None:

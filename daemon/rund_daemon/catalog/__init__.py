@@ -18,6 +18,7 @@ from rund_daemon.model import FolderMove
 from . import keys, shelves
 from .building import CatalogBuild, build_catalog
 from .environment import open_environment
+from .examination import mark_closed
 from .reserve import Reserve
 from .run_values import fill_last_outputs, lacks_last_outputs
 from .shelves import Shelf
@@ -65,6 +66,7 @@ class Catalog:
         Raises:
             StateError: it can't be opened, or was written by a newer version.
         """
+        self._folder = folder
         self._environment, self._databases = open_environment(folder, map_size)
         self._mover = mover
         with self.snapshot() as snapshot:
@@ -113,6 +115,7 @@ class Catalog:
         """Commits what is queued, then closes. Blocks."""
         self._writer.close()
         self._environment.close()
+        mark_closed(self._folder)
 
     def _finish_moves(self) -> None:
         """Carries out what committed transactions left to be done, and forgets it before going on.

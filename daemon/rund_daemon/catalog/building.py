@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rund_daemon.model import Micros
 
 from .environment import open_environment
+from .examination import mark_closed
 from .transaction import Change
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class CatalogBuild:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # One rename: there is never a moment without a catalog, in which a start would make an empty one.
         (self._staging / _DATA).rename(self._folder / _DATA)
+        mark_closed(self._folder)
         _sync(self._folder)
         _sync(self._folder.parent)
         return kept

@@ -14,6 +14,7 @@ import lmdb
 
 from rund_daemon.errors import Reason, StateError
 
+from .examination import check_catalog, mark_in_use
 from .keys import u32
 from .shelves import SHELVES
 
@@ -35,9 +36,11 @@ def open_environment(folder: Path, map_size: int) -> tuple[lmdb.Environment, Dat
         map_size: bytes of address space; a bound on the catalog's size.
 
     Raises:
-        StateError: it can't be opened, or was written by a newer version.
+        StateError: it is damaged, can't be opened, or was written by a newer version.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_catalog(folder)
+    mark_in_use(folder)
     try:
         return _open(folder, map_size)
     except lmdb.Error as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from rund_daemon.errors import CorruptError
 from rund_daemon.model import Revision
 
 from . import keys
@@ -32,7 +33,7 @@ class Snapshot:
     def get(self, shelf: Shelf[T], key: bytes) -> T | None:
         """Gives the value of a key, or None."""
         data = self._txn.get(key, db=self._databases[shelf.name])
-        return None if data is None else shelf.decode(data)
+        return None if data is None else _decode(shelf, data)
 
     def has(self, shelf: Shelf[T], key: bytes) -> bool:
         """Says whether there is a key, without decoding its value."""
@@ -62,7 +63,7 @@ class Snapshot:
             found = _seek_last(cursor, prefix, start) if reverse else cursor.set_range(start or prefix)
             step = cursor.prev if reverse else cursor.next
             while found and cursor.key().startswith(prefix):
-                yield cursor.key(), shelf.decode(cursor.value())
+                yield cursor.key(), _decode(shelf, cursor.value())
                 found = step()
 
     def last(self, shelf: Shelf[T], prefix: bytes = b"") -> tuple[bytes, T] | None:
@@ -103,6 +104,16 @@ class Change(Snapshot):
         revision = Revision(self.revision + 1)
         self.put(META, keys.REVISION, keys.u64(revision))
         return revision
+
+
+def _decode(shelf: Shelf[T], data: bytes) -> T:
+    try:
+        return shelf.decode(data)
+    except Exception as error:  # whatever garbage provokes
+        raise CorruptError(
+            f"the catalog holds a record in {shelf.name!r} that can't be read ({type(error).__name__}); stop the "
+            "daemon, and make the catalog again of the runs' files with `rund fsck --rebuild`"
+        ) from error
 
 
 def _seek_last(cursor: lmdb.Cursor[bytes], prefix: bytes, start: bytes) -> bool:

@@ -12,7 +12,7 @@ from rund_daemon.catalog import Catalog
 from rund_daemon.checking import Finding, check, repair
 from rund_daemon.checking import Report as Checked
 from rund_daemon.config import Config, from_process
-from rund_daemon.errors import StateError
+from rund_daemon.errors import CorruptError, StateError
 from rund_daemon.identity import new_uid, now
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.processes import boot_id
@@ -45,9 +45,12 @@ def fsck(*, mends: bool, rebuilds: bool, root: Path, report: Report) -> None:
     """
     if mends and rebuilds:
         raise click.UsageError("--repair and --rebuild are done one after the other")
-    if not (root / "catalog").is_dir() and not (rebuilds and holds_runs(Layout(root))):
-        hint = "; its runs can be found again with --rebuild" if holds_runs(Layout(root)) else ""
-        raise Failure(f"{root} is no root: it has no catalog{hint}", ExitCode.NOT_FOUND)
+    layout = Layout(root)
+    if not rebuilds and not layout.catalog_data.exists():
+        hint = "; make it again of the runs' files with --rebuild" if holds_runs(layout) else ""
+        raise Failure(f"{root} has no catalog{hint}", ExitCode.NOT_FOUND)
+    if rebuilds and not (layout.catalog.exists() or holds_runs(layout)):
+        raise Failure(f"{root} is no root: it has neither a catalog nor runs", ExitCode.NOT_FOUND)
     with _taken(root):
         config, _ = from_process({"root": str(root)})
         rebuilt = _rebuild(config) if rebuilds else None
@@ -67,7 +70,7 @@ def _taken(root: Path) -> Iterator[None]:
         raise Failure(str(error)) from None
     try:
         yield
-    except StateError as error:
+    except (StateError, CorruptError) as error:
         raise Failure(error.message) from None
     finally:
         lock.release()

@@ -19,7 +19,7 @@ from typing import Any
 
 import xxhash
 
-from rund_daemon.model import BatchRef, Micros, StreamMark, TableMark
+from rund_daemon.model import BatchRef, ColumnRange, Micros, StreamMark, TableMark
 
 from .layout import make_durable_folder, write_durable_file
 
@@ -224,8 +224,17 @@ def _mark_fields(mark: TableMark) -> tuple[int, ...]:
     return (mark.rows, mark.batches, mark.bytes, mark.commit_time, mark.next_segment)
 
 
-def _ref_fields(ref: BatchRef) -> tuple[int, ...]:
-    return (ref.segment, ref.offset, ref.length, ref.rows, ref.checksum, ref.first_row)
+def _ref_fields(ref: BatchRef) -> tuple[object, ...]:
+    fields = (ref.segment, ref.offset, ref.length, ref.rows, ref.checksum, ref.first_row)
+    if not ref.ranges:
+        return fields
+    return (*fields, [(item.column, item.least, item.greatest) for item in ref.ranges])
+
+
+def _ref(fields: Sequence[Any]) -> BatchRef:
+    segment, offset, length, rows, checksum, first_row, *ranges = fields
+    kept = tuple(ColumnRange(*item) for item in ranges[0]) if ranges else ()
+    return BatchRef(segment, offset, length, rows, checksum, first_row, kept)
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:
@@ -234,7 +243,7 @@ def _entry(content: Mapping[str, Any]) -> Entry:
     return Entry(
         mark,
         content["boot"],
-        [BatchRef(*fields) for fields in content.get("refs", ())],
+        [_ref(fields) for fields in content.get("refs", ())],
         {name: StreamMark(fields[0], time, fields[1]) for name, fields in content.get("streams", {}).items()},
         content.get("sealed", ()),
         content.get("removed", ()),

@@ -47,6 +47,11 @@ class Layout:
         return self.root / "catalog"
 
     @property
+    def catalog_data(self) -> Path:
+        """The catalog's one file that matters."""
+        return self.catalog / "data.mdb"
+
+    @property
     def trash(self) -> Path:
         """Folder of deleted and of unfinished things."""
         return self.root / "trash"
