@@ -44,6 +44,15 @@ test: $(RUND) $(TEST) ## run the tests, but the long ones and those of Node.js (
 test-all: $(RUND) $(TEST) ## run all tests, the long ones too
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: test-power
+test-power: $(RUND) $(TEST) ## lose power at every ack and at many other moments (needs strace, and installs it as root on Debian)
+	command -v strace >/dev/null || apt-get install --yes strace
+	$(BIN)/pytest -rs tests/chaos/test_power_loss.py $(PYTEST_ARGS)
+
+.PHONY: test-kills
+test-kills: $(RUND) $(TEST) ## kill trainers, daemons and adopters a thousand times, which takes half an hour
+	$(BIN)/pytest -s -m long -k thousand_kills tests/chaos/test_kill_points.py $(PYTEST_ARGS)
+
 .PHONY: test-node
 test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon (without a node, one comes from PyPI)
 	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" sh clients/node/run-tests.sh

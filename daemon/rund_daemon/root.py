@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from .segments.layout import make_durable_folder, sync_folder
 
 ADDRESS_FILE = "daemon.json"
 LOCK_FILE = "daemon.lock"
@@ -59,7 +62,10 @@ def take_root(root: Path) -> RootLock:
         RootLockedError: another daemon owns it.
     """
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_durable_folder(root.parent)
+        root.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a folder that lets through and can't be read
+            sync_folder(root.parent)
         _check_file_system(root)
         descriptor = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

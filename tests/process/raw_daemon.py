@@ -134,6 +134,7 @@ class RawDaemon:
     root: Path
     flags: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] = field(init=False)
     channel: grpc.Channel | None = field(init=False, default=None)
     health_channel: grpc.Channel | None = field(init=False, default=None)
@@ -180,7 +181,7 @@ class RawDaemon:
         """Starts it, without waiting."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RUND_")}
         environment.pop("XDG_RUNTIME_DIR", None)
-        command = [sys.executable, "-m", "rund_daemon", "serve", "--root", str(self.root), *self.flags]
+        command = [*self.wrapper, sys.executable, "-m", "rund_daemon", "serve", "--root", str(self.root), *self.flags]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, env={**environment, **self.environment}, stderr=log)
 

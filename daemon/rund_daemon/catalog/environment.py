@@ -7,6 +7,7 @@ disk.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,19 @@ def _open(folder: Path, map_size: int) -> tuple[lmdb.Environment, Databases]:
     )
     databases = {shelf.name: environment.open_db(shelf.name.encode()) for shelf in SHELVES}
     _check_format(environment, databases)
+    # LMDB syncs what is in its files. That they are there at all is another thing, which a loss of power can take back.
+    for named_in in (folder, folder.parent):
+        _sync_names(named_in)
     environment.reader_check()
     return environment, databases
+
+
+def _sync_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_format(environment: lmdb.Environment, databases: Databases) -> None:

@@ -27,7 +27,7 @@ from rund_daemon.model import (
 )
 from rund_daemon.segments.commit_log import CommitLog, Entry
 from rund_daemon.segments.heads import read_head, segment_head
-from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.layout import Layout, make_durable_folder
 from rund_daemon.segments.open_segment import OpenSegment
 from rund_daemon.segments.schemas import unify
 
@@ -297,7 +297,7 @@ class TableFiles:
         """
         link = self._layout.new_segment(self._table.uid, segment.number)
         with suppress(OSError):
-            link.parent.mkdir(parents=True, exist_ok=True)
+            make_durable_folder(link.parent)  # runs go to trash through it, and trust it
             link.unlink(missing_ok=True)
             link.symlink_to(self._folder / segment.file_name)
 
