@@ -64,6 +64,11 @@ test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-run
 	.venvs/protobuf-highest/bin/pip freeze --all | grep -E '^(protobuf|grpcio|pyarrow|numpy)='
 	.venvs/protobuf-highest/bin/pytest --confcutdir tests/protobuf_smoke tests/protobuf_smoke
 
+.PHONY: test-torch
+test-torch: .venvs/torch/.has-rund ## run the client under a real PyTorch: DataLoader workers of every start method, tensors
+	.venvs/torch/bin/python -c 'import torch; print("torch", torch.__version__)'
+	.venvs/torch/bin/pytest -m torch tests $(PYTEST_ARGS)
+
 ##@ Keep it tidy
 
 CHECKS := check-format check-lint check-types check-schema check-imports check-spelling
@@ -157,6 +162,13 @@ dist/.has-wheel: $(RUND) $(shell find pyclient daemon -name '*.py')
 # 5.29.0 was withdrawn. The other floors that pyproject.toml promises are tried along with the lowest protobuf.
 .venvs/protobuf-lowest/.has-rund: VERSIONS = "protobuf==5.29.1" "grpcio==1.71.2" "pyarrow==23.0.1"
 .venvs/protobuf-highest/.has-rund: VERSIONS = "protobuf>=7,<8"
+# PyTorch for the CPU has hundreds of MB and no place in .venv. The tests run on the checkout, as those of `make test` do.
+.venvs/torch/.has-rund: $(RUND)
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install "pip>=25.1"
+	$(@D)/bin/python -m pip install --editable '.[daemon]' "torch==2.13.0" --group test
+	@touch $@
+
 .venvs/protobuf-%/.has-rund: dist/.has-wheel
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install "pip>=25.1"

@@ -188,7 +188,8 @@ def _numbers(parts: list[_Part], kind: Kind, total: int) -> Array:
 def _texts(parts: list[_Part], total: int) -> Array:
     texts, valid = [b""] * total, np.zeros(total, np.bool_)
     for place, kind, value in _values(parts, total):
-        texts[place] = (value if isinstance(value, str) else json.dumps(value)).encode()
+        # As the daemon prints them, so that it does not matter in which batches they come.
+        texts[place] = (json.dumps(value) if isinstance(value, list) else str(value)).encode()
         valid[place] = kind is not Kind.NULL
     offsets = _offsets([len(text) for text in texts])
     return pa.Array.from_buffers(pa.string(), total, [_packed(valid), offsets, pa.py_buffer(b"".join(texts))])

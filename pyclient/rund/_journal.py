@@ -24,13 +24,13 @@ from time import time_ns
 from weakref import WeakMethod
 from zlib import crc32
 
-from ._errors import InvalidColumnError, InvalidValueError, JournalFullError, ResourceError, WrongStateError
+from ._errors import InvalidValueError, JournalFullError, ResourceError, WrongStateError
 from ._failpoints import failpoint
 from ._identity import new_writer_id, this_writer
 from ._journal_files import DataFile, HeadFile, data_path, head_path
 from ._journal_format import DATA_HEAD_BYTES, FLAG_SENDER, Identity
 from ._journal_limits import JournalLimits
-from ._journal_records import WORD, Kind
+from ._journal_records import WORD
 from ._journal_rows import write_row
 from ._journal_values import Row, read_row, read_step
 
@@ -90,7 +90,6 @@ class Journal:
         "_directory",
         "_file",
         "_freed",
-        "_holds_lists",
         "_limits",
         "_lock",
         "_next_step",
@@ -215,7 +214,6 @@ class Journal:
         self._file = DataFile(self._directory, 0, 0, bytearray(DATA_HEAD_BYTES + WORD))
         self._file.limit = self._file.capacity = 0
         self._next_step = 0
-        self._holds_lists: dict[str, bool] = {}
         self._allocated = self._freed = 0
         self._rolling = self._waited_in_vain = self._closed = False
         self._deferred: deque[_Entry] = deque()
@@ -282,10 +280,6 @@ class Journal:
 
     def _write_into(self, file: DataFile, entry: _Entry) -> bool:
         step = read_step(self._next_step) if entry.step is None else entry.step
-        for key, kind in zip(entry.row.keys, entry.row.kinds, strict=True):
-            # No column of the table holds both, and the daemon would refuse all that comes after.
-            if kind and self._holds_lists.setdefault(key, kind is Kind.LIST) is not (kind is Kind.LIST):
-                raise InvalidColumnError(f"{key!r} was a list in one row and is a single value in another")
         if not write_row(file, entry.row, step, entry.time_ns):
             return False
         self._next_step = step + 1

@@ -18,7 +18,7 @@ from rund_daemon.catalog import Catalog, keys, shelves
 from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.errors import ConflictError, InvalidError, Reason
 from rund_daemon.limits import MIB, Limits
-from rund_daemon.model import MetricsTable, RequestKey, StreamMark, Uid
+from rund_daemon.model import HISTORY_TABLE, MetricsTable, RequestKey, StreamMark, Uid
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.schemas import check_column_count, unify
 
@@ -138,7 +138,8 @@ class Ingest:
         """
         with self._catalog.snapshot() as snapshot:
             table = table_by_uid(snapshot, record.uid) or record
-        check_column_count(len(unify(read_head(table.arrow_schema), schema)), self.limits.max_columns)
+        unified = unify(read_head(table.arrow_schema), schema, mixes=table.name == HISTORY_TABLE)
+        check_column_count(len(unified), self.limits.max_columns)
 
     def _enter(self, record: MetricsTable) -> _Table:
         table = self._tables.get(record.uid)

@@ -15,6 +15,7 @@ from rund_daemon.catalog import Change, Snapshot, keys, shelves
 from rund_daemon.catalog.requests import find_request, keep_request
 from rund_daemon.errors import NotFoundError, Reason, SequenceGapError, StateError
 from rund_daemon.model import (
+    HISTORY_TABLE,
     BatchRef,
     KeptRequest,
     MetricsTable,
@@ -239,7 +240,7 @@ class TableFiles:
         if head in self._heads or head in self._planned_heads:
             return self._planned_schema
         planned, table = read_head(self._planned_schema), self._table
-        unified = unify(planned, read_head(head))
+        unified = unify(planned, read_head(head), mixes=table.name == HISTORY_TABLE)
         if self._planned_schema and unified == planned:
             return self._planned_schema
         tables = {table.input_table_id: table.foreign_table_url} if table.foreign_table_url else {}

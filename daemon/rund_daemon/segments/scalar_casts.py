@@ -1,4 +1,4 @@
-"""Casts scalars up the lattice of `type_lattice` so that no row becomes unreadable.
+"""Casts scalars, and lists of them, up the lattice of `type_lattice` so that no row becomes unreadable.
 
 Where a cast loses something the segments still hold the exact value: integers and decimals beyond 2^53 are
 rounded as float64, and a time too far from 1970 for its finer unit is null.
@@ -7,6 +7,7 @@ rounded as float64, and a time too far from 1970 for its finer unit is null.
 from __future__ import annotations
 
 import decimal
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -34,9 +35,12 @@ def promote(array: Array, target: Any) -> Array:
 def as_text(array: Array) -> Array:
     r"""Prints scalars: numbers and truths as Python does, times as ISO 8601, durations as seconds (`1.5s`).
 
-    A float has the fewest digits that give it back in its own width. Bytes that are not UTF-8 become `\xNN`.
+    A float has the fewest digits that give it back in its own width. Bytes that are not UTF-8 become `\xNN`. A list of
+    scalars becomes JSON.
     """
     kind: Any = array.type
+    if types.is_nested(kind):
+        return _print_each(array, lambda items: json.dumps(items, ensure_ascii=False, default=str))
     if types.is_boolean(kind):
         return pc.if_else(array, "True", "False")
     if types.is_floating(kind):

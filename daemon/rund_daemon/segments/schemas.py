@@ -59,11 +59,16 @@ def check_column_count(count: int, max_columns: int) -> None:
         )
 
 
-def unify(a: pa.Schema, b: pa.Schema) -> pa.Schema:
+def unify(a: pa.Schema, b: pa.Schema, *, mixes: bool = False) -> pa.Schema:
     """Gives the schema that holds the rows of both: the columns of `a` in order, then the new ones of `b`.
 
     All columns, and all that is nested in them, are nullable. The metadata of the first schema that has any
     for a column wins.
+
+    Args:
+        a: the schema so far.
+        b: the one to add.
+        mixes: whether a list and a scalar of one name become text, where nobody can be told to choose another name.
 
     Raises:
         InvalidError: INVALID_COLUMN, if a column is a scalar in one and nested in the other, or nested in
@@ -73,7 +78,7 @@ def unify(a: pa.Schema, b: pa.Schema) -> pa.Schema:
     for field in [*a, *(field for field in b if a.get_field_index(field.name) < 0)]:
         index = b.get_field_index(field.name)
         other = b.field(index) if index >= 0 else field
-        unified = unify_fields(field, other)
+        unified = unify_fields(field, other) if mixes or _alike(field.type, other.type) else None
         if unified is None:
             raise _invalid(
                 f"column {field.name!r} has type {_show(field.type)} so far and can't take "
@@ -83,6 +88,10 @@ def unify(a: pa.Schema, b: pa.Schema) -> pa.Schema:
         fields.append(unified)
     metadata: Any = a.metadata or b.metadata  # the stubs want keys that are bytes and text at once
     return pa.schema(fields, metadata=metadata)
+
+
+def _alike(a: pa.DataType, b: pa.DataType) -> bool:
+    return types.is_null(a) or types.is_null(b) or types.is_nested(a) == types.is_nested(b)
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

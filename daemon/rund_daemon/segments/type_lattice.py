@@ -12,6 +12,7 @@ commutative and idempotent (but for the order of a struct's fields, which is tha
     date32 ─▶ date64 ─▶ timestamp     timestamp, time, duration ─▶ the finer unit     two time zones ─▶ UTC
     fixed_size_binary ─▶ binary ─▶ large_binary     string ─▶ large_string
     any two other scalars ─▶ string, or large_string if either is large
+    a list of scalars and a scalar ─▶ the same, with the list as JSON
     fixed-size list ─▶ list ─▶ large_list, with their items; struct field by field; map part by part
 
 uint16 goes with float64 and not with float32, although that holds it: int16 and uint16 are int32 together,
@@ -74,7 +75,7 @@ def unify_types(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     if types.is_null(b):
         return unify_types(a, a)
     if types.is_nested(a) != types.is_nested(b):
-        return None
+        return _text_of(a, b) if _is_flat(a) and _is_flat(b) else None
     return _unify_nested(a, b) if types.is_nested(a) else _unify_scalars(a, b)
 
 
@@ -97,7 +98,8 @@ def _unify_nested(a: Any, b: Any) -> Any:
 
 def _unify_lists(a: Any, b: Any) -> Any:
     item = unify_types(a.value_type, b.value_type)
-    if item is None:
+    # A list of lists and a list of scalars: their items could be text, but that would be neither's.
+    if item is None or (_is_list(a.value_type) != _is_list(b.value_type) and not types.is_nested(item)):
         return None
     if types.is_fixed_size_list(a) and types.is_fixed_size_list(b) and a.list_size == b.list_size:
         return pa.list_(item, a.list_size)
@@ -121,6 +123,10 @@ def _unify_scalars(a: pa.DataType, b: pa.DataType) -> pa.DataType:
         unified = unify(a, b)
         if unified is not None:
             return unified
+    return _text_of(a, b)
+
+
+def _text_of(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.large_string() if _is_large(a) or _is_large(b) else pa.string()
 
 
@@ -179,6 +185,12 @@ def _unify_binary(a: Any, b: Any) -> Any:
 
 def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _is_flat(kind: Any) -> bool:
+    if _is_list(kind):
+        return not types.is_nested(kind.value_type)
+    return not types.is_nested(kind)
 
 
 def _is_calendar(kind: Any) -> bool:
