@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from ._apart import apart
 from ._errors import InternalError, OverLimitError, RundError, WaitTimeoutError
 from ._failpoints import failpoint
 from ._history_batch import HistoryBatches
@@ -120,8 +121,9 @@ class HistoryLog:
             WaitTimeoutError: It was not in that many seconds.
             RundError: Nothing more can be sent; the subclass says why.
         """
-        if self._sender is not None and self._sends():
-            self._sender.flush(timeout)
+        sender = self._sender
+        if sender is not None and self._sends():
+            apart(lambda: sender.flush(timeout))
 
     def close(self, timeout: float) -> bool:
         """Takes no more rows, sends what is left, and ends after so many seconds at the latest.
@@ -130,10 +132,11 @@ class HistoryLog:
             Whether all rows are acknowledged. If not they stay in the journal, for the daemon to take from there.
         """
         self._journal.close()
-        if self._sender is None or not self._sends():
+        sender = self._sender
+        if sender is None or not self._sends():
             self._journal.release()
             return self._journal.position() == 0
-        return self._sender.close(timeout)
+        return apart(lambda: sender.close(timeout))
 
     def _sends(self) -> bool:
         return self._journal.owner.sends
@@ -170,6 +173,7 @@ class _Sender:
         self._cost_s = LEAST_HOLD_S / HOLD_COSTS
         self._hold_s = LEAST_HOLD_S
         self._stopped = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="rund-sender", daemon=True)
         self._thread.start()
 
@@ -190,7 +194,11 @@ class _Sender:
             self._stream.wait(sequence, None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout: float) -> bool:
-        """See HistoryLog."""
+        """See HistoryLog. One that was interrupted may still be at it when the next one comes."""
+        with self._closing:
+            return self._close(timeout)
+
+    def _close(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         try:
             self.flush(timeout)

@@ -22,6 +22,7 @@ from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
 from rund_pb.v1.table_service_pb2_grpc import TableServiceStub
 
+from rund._apart import apart
 from rund._errors import ForkedProcessError, InvalidUrlError, RundError
 from rund._identity import new_request_id
 
@@ -163,8 +164,13 @@ class Transport:
             RundError: The call failed; the subclass says how.
         """
         _stamp(request)
+        return apart(lambda: self._call(method, request, timeout_s, min(unavailable_timeout_s, timeout_s)))
+
+    def _call(
+        self, method: UnaryCall[Request, Answer], request: Request, timeout_s: float, unavailable_timeout_s: float
+    ) -> Answer:
         deadline = time.monotonic() + timeout_s
-        give_up = time.monotonic() + min(unavailable_timeout_s, timeout_s)
+        give_up = time.monotonic() + unavailable_timeout_s
         for pause in pauses():
             try:
                 left = max(0.001, deadline - time.monotonic())
@@ -207,6 +213,14 @@ class Transport:
         Raises:
             RundError: The call failed; the subclass says how.
         """
+        return apart(lambda: self._upload(method, requests, unavailable_timeout_s))
+
+    def _upload(
+        self,
+        method: Callable[[Stubs], grpc.StreamUnaryMultiCallable[Request, Answer]],
+        requests: Callable[[], Iterator[Request]],
+        unavailable_timeout_s: float,
+    ) -> Answer:
         give_up = time.monotonic() + unavailable_timeout_s
         for pause in pauses():
             try:

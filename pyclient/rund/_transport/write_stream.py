@@ -14,6 +14,7 @@ import pyarrow as pa
 from rund_pb.v1 import metrics_pb2
 from rund_pb.v1 import metrics_service_pb2 as pb
 
+from rund._apart import apart
 from rund._errors import ForkedProcessError, InternalError, OverLimitError, RundError, RunNotFoundError
 from rund._identity import new_writer_id
 
@@ -151,7 +152,8 @@ class WriteStream:
             WaitTimeoutError: It was not in that time.
             RundError: The stream has failed for good; the subclass says how.
         """
-        self._own_outbox().wait(sequence, timeout)
+        outbox = self._own_outbox()
+        apart(lambda: outbox.wait(sequence, timeout))
 
     def close(self, seal: bool = False, timeout: float | None = None) -> metrics_pb2.MetricsTable:
         """Ends the stream when all its batches are durable.
@@ -167,14 +169,17 @@ class WriteStream:
             WaitTimeoutError: It did not end in that time. It still tries to; ``abort`` gives up.
             RundError: The stream has failed for good; the subclass says how.
         """
-        table = self._own_outbox().close(Closing(seal), timeout)
+        outbox = self._own_outbox()
+        table = apart(lambda: outbox.close(Closing(seal), timeout))
         assert isinstance(table, metrics_pb2.MetricsTable)
         return table
 
     def abort(self) -> None:
         """Gives up: what is not durable yet may be lost."""
-        if self._forked:
-            return
+        if not self._forked:
+            apart(self._abort)
+
+    def _abort(self) -> None:
         self._outbox.abort()
         if self._call is not None:
             self._call.cancel()

@@ -63,7 +63,7 @@ def test_columns_and_their_types(folder: Folder) -> None:
         ([True, 2], pa.array([1, 2], pa.int64())),
         ([False, 0.5], pa.array([0.0, 0.5])),
         ([None, 1, None], pa.array([None, 1, None], pa.int64())),
-        ([1, "x", 2.5, True], pa.array(["1", "x", "2.5", "true"])),
+        ([1, "x", 2.5, True], pa.array(["1", "x", "2.5", "True"])),
         ([math.nan, math.inf], pa.array([math.nan, math.inf])),
         ([None, None], pa.nulls(2)),
         ([[1.0], None, []], pa.array([[1.0], None, []], pa.list_(pa.float64()))),
