@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from rund_daemon.errors import RundError
-from rund_daemon.model import BatchRef, MetricsTable, Micros, Segment, StreamMark, TableMark
+from rund_daemon.model import HISTORY_TABLE, BatchRef, MetricsTable, Micros, Segment, StreamMark, TableMark
 from rund_daemon.segments.commit_log import Account
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.salvage import Salvage, salvage_segment
@@ -209,7 +209,8 @@ def _with_schema(built: RebuiltTable) -> MetricsTable:
     heads: Sequence[bytes] = [segment.arrow_schema for segment in sorted(built.segments, key=lambda s: s.number)]
     try:
         said = read_head(table.arrow_schema)
-        schema = reduce(unify, (read_head(head) for head in heads if head), said)
+        join = partial(unify, mixes=table.name == HISTORY_TABLE)
+        schema = reduce(join, (read_head(head) for head in heads if head), said)
         if table.arrow_schema and schema == said:
             return table
         tables = {table.input_table_id: table.foreign_table_url} if table.foreign_table_url else {}
