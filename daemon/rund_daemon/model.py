@@ -229,7 +229,7 @@ class TableMark:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One Arrow IPC file of a metrics table, with its committed `length` and `rows`.
+    """One Arrow IPC file of a metrics table, with its committed `length`, `rows` and number of `batches`.
 
     `arrow_schema` is the message that the file begins with (behind the magic, when it is sealed).
     """
@@ -239,6 +239,7 @@ class Segment:
     length: int
     rows: int
     arrow_schema: bytes
+    batches: int = 0
 
     @property
     def file_name(self) -> str:

@@ -45,6 +45,7 @@ class Rooms:
     after_move: Callable[[str, str], None] = lambda _source, _destination: None
     limits: Limits = field(default_factory=Limits)
     folders: threading.Lock = field(default_factory=threading.Lock)
+    ripe: set[Uid] = field(default_factory=set)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> Recovery:
         """Opens the root and gives what its recovery found."""
@@ -75,8 +76,9 @@ class Rooms:
             settle_move(self.root, source, destination)
         self.after_move(source, destination)
 
-    def _published(self, tables: Iterable[Uid], _ripe: Iterable[Uid]) -> None:
+    def _published(self, tables: Iterable[Uid], ripe: Iterable[Uid]) -> None:
         self.feed.publish(tables)
+        self.ripe.update(ripe)
 
     async def new_run(self, name: str = "run", project: str = "p") -> Run:
         """Creates a run."""

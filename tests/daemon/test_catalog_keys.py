@@ -211,7 +211,7 @@ RECORDS = {
     "values": MAPS,
     "table": TABLES,
     "mark": st.builds(model.TableMark, COUNTS, COUNTS, COUNTS, MICROS, UINT32),
-    "segment": st.builds(model.Segment, UINT32, st.booleans(), COUNTS, COUNTS, st.binary(max_size=20)),
+    "segment": st.builds(model.Segment, UINT32, st.booleans(), COUNTS, COUNTS, st.binary(max_size=20), COUNTS),
     "batch": st.builds(model.BatchRef, UINT32, COUNTS, COUNTS, COUNTS, st.integers(0, 2**64 - 1), COUNTS, RANGES),
     "input_table": INPUT_TABLES,
     "operation": OPERATIONS,

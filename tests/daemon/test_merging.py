@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rund_daemon.ingest.merging import CLOSED, PLACED, SMALL_BYTES, Merge, plan_merges
@@ -32,8 +34,8 @@ class Table:
         self.refs.append(BatchRef(number, old.length, size, 1, 0, len(self.refs)))
         return self
 
-    def plan(self) -> tuple[Merge, ...]:
-        return plan_merges(self.segments, self.states, self.refs)
+    def plan(self, *, last: bool = True) -> tuple[Merge, ...]:
+        return plan_merges(self.segments, self.states, self.refs, last=last)
 
     def planned(self) -> list[tuple[list[int], int]]:
         return [(sorted(segment.number for segment in merge.segments), merge.number) for merge in self.plan()]
@@ -113,3 +115,30 @@ def test_every_closed_segment_goes_once_and_rows_keep_their_order(seed: int, cou
     rows |= {ref.first_row: merge.number for merge in merges for ref in merge.refs}
     blocks = list(dict.fromkeys(rows[row] for row in sorted(rows)))
     assert all(a < b for a, b in pairwise(blocks))
+
+
+def test_a_much_larger_neighbour_waits_for_others_until_the_end() -> None:
+    table = Table()
+    for _ in range(7):
+        table.add(0, 8)
+    table.add(1, 8, state=CLOSED)
+    assert [segment.number for segment in table.plan(last=False)[0].segments] == [1]
+    assert [segment.number for segment in table.plan(last=True)[0].segments] == [0, 1]
+    table.add(1, 8, state=CLOSED).add(1, 8, state=CLOSED).add(1, 8, state=CLOSED)
+    assert [segment.number for segment in table.plan(last=False)[0].segments] == [0, 1]
+
+
+@pytest.mark.parametrize("size", [16, 1_000, MIB])
+def test_rows_that_come_for_ever_are_written_a_few_times_and_lie_in_few_files(size: int) -> None:
+    rounds, files, written = 2_000, [], 0
+    for number in range(rounds):
+        segments = {index: Segment(index, True, rows * size, rows, b"") for index, rows in enumerate(files)}
+        segments[number] = Segment(number, False, 8 * size, 1, b"")
+        refs = [BatchRef(index, 0, 1, segment.rows, 0, index) for index, segment in segments.items()]
+        (merge,) = plan_merges(segments, {number: CLOSED}, refs, last=False)
+        rows = sum(segment.rows for segment in merge.segments)
+        files = [*files[: len(segments) - len(merge.segments)], rows]
+        written += rows
+    assert sum(files) == rounds
+    assert len(files) <= rounds * size / (SMALL_BYTES / 4) + math.log2(rounds)
+    assert written <= rounds * (1 + math.log2(rounds))

@@ -11,6 +11,7 @@ from rund_daemon.catalog import shelves
 from rund_daemon.errors import CorruptError
 from rund_daemon.model import MetricsTable, Run
 from rund_daemon.names import RunName
+from rund_daemon.reading.scan import ScanRequest
 from rund_daemon.runs.snapshots import full_document
 from rund_daemon.segments.layout import Layout
 
@@ -266,3 +267,43 @@ def test_the_file_of_a_run_follows_it_wherever_it_goes(tmp_path: Path) -> None:
             assert snapshot.count(shelves.SNAPSHOTS) == 0
 
     run_in(tmp_path, work)
+
+
+def test_a_reader_keeps_its_columns_when_rows_of_wider_types_are_sealed_with_its_own(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        _, table = await prepared(rooms)
+        read = rooms.reader.read(table.uid, ScanRequest(filter="x >= 5"))
+        found = [await anext(read)]
+        await rooms.write(table, pa.record_batch({"x": [0.5, 7.5], "y": ["a", "b"]}), first=11)
+        await rooms.seal(table)
+        found += [piece async for piece in read]
+        rows = pa.ipc.open_stream(b"".join(piece.schema + piece.data for piece in found)).read_all()
+        assert rows.to_pydict() == {"x": list(range(5, 100))}
+
+    run_in(tmp_path, work)
+
+
+def test_what_is_worth_sealing_is_known_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rund_daemon.ingest.table_files.RIPE_BATCHES", 12)
+    monkeypatch.setattr("rund_daemon.ingest.table_files.RIPE_SEGMENTS", 12)
+
+    async def begin(rooms: Rooms) -> tuple[MetricsTable, MetricsTable]:
+        _, table = await prepared(rooms)
+        other = await rooms.new_table(await rooms.new_run("other"))
+        await rooms.write(other, *(numbers(at, at + 1, f"x{at}") for at in range(10)))
+        assert rooms.ripe == set()
+        return table, other
+
+    async def go_on(rooms: Rooms) -> None:
+        await rooms.write(tables[0], *(numbers(at, at + 1) for at in range(3)), stream_id="v")
+        assert rooms.ripe == {tables[0].uid}
+        await rooms.write(tables[1], *(numbers(at, at + 1, f"x{at}") for at in range(10, 13)), stream_id="v")
+        assert rooms.ripe == {table.uid for table in tables}
+        await rooms.seal(*tables)
+        rooms.ripe.clear()
+        for table in tables:
+            await rooms.write(table, numbers(0, 1), stream_id="u")
+        assert rooms.ripe == set()
+
+    tables = run_in(tmp_path, begin)
+    run_in(tmp_path, go_on)

@@ -32,13 +32,14 @@ def segment_to_bytes(segment: Segment) -> bytes:
         length=segment.length,
         rows=segment.rows,
         arrow_schema=segment.arrow_schema,
+        batches=segment.batches,
     ).SerializeToString()
 
 
 def segment_from_bytes(data: bytes) -> Segment:
     """A segment of its record."""
     record = pb.Segment.FromString(data)
-    return Segment(record.number, record.sealed, record.length, record.rows, record.arrow_schema)
+    return Segment(record.number, record.sealed, record.length, record.rows, record.arrow_schema, record.batches)
 
 
 def batch_to_bytes(batch: BatchRef) -> bytes:

@@ -21,6 +21,10 @@ PLACED = b"placed"
 SMALL_BYTES = 32 * 1024 * 1024
 """Neighbours are joined while they have no more than this together, so that files grow to a useful size."""
 
+# While rows still come, a file is written again only with neighbours that have at least this share of its rows: sizes
+# then grow in steps, and a row is written about as often as the number of files can be halved.
+_WORTHWHILE_SHARE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Merge:
@@ -50,9 +54,13 @@ class _Block:
     def size(self) -> int:
         return sum(segment.length for segment in self.segments.values())
 
+    @property
+    def rows(self) -> int:
+        return sum(segment.rows for segment in self.segments.values())
+
 
 def plan_merges(
-    segments: Mapping[int, Segment], states: Mapping[int, bytes], refs: Iterable[BatchRef]
+    segments: Mapping[int, Segment], states: Mapping[int, bytes], refs: Iterable[BatchRef], *, last: bool
 ) -> tuple[Merge, ...]:
     """Gives the merges of a table, in the order of rows.
 
@@ -60,12 +68,14 @@ def plan_merges(
         segments: all of the table's, by number.
         states: of those that are not sealed, or PLACED, by number.
         refs: all of the table's batches, in the order of rows.
+        last: whether no more rows are expected, so that all small neighbours are worth joining.
     """
     known = list(refs)
     blocks = list(_blocks(segments, states, known))
     _add_empty(blocks, segments, states)
     batches = Counter(ref.segment for ref in known)
-    merges = (_merge(gathered, states) for gathered in _gather(blocks))
+    groups = (group if last else _worthwhile(group) for group in _gather(blocks))
+    merges = (_merge(group, states) for group in groups)
     # Whatever the records say: no file is given up while a batch in it stays behind.
     return tuple(merge for merge in merges if merge is not None and _is_whole(merge, batches))
 
@@ -99,17 +109,27 @@ def _add_empty(blocks: list[_Block], segments: Mapping[int, Segment], states: Ma
     last.segments.update(empty)
 
 
-def _gather(blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
-    gathered: list[_Block] = []
+def _gather(blocks: Sequence[_Block]) -> list[list[_Block]]:
+    """Groups neighbours from the newest on, so that the newest always find those before them."""
+    groups: list[list[_Block]] = []
     size = 0
-    for block in blocks:
-        if gathered and size + block.size > SMALL_BYTES:
-            yield gathered
-            gathered, size = [], 0
-        gathered.append(block)
+    for block in reversed(blocks):
+        if not groups or size + block.size > SMALL_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(block)
         size += block.size
-    if gathered:
-        yield gathered
+    return [group[::-1] for group in reversed(groups)]
+
+
+def _worthwhile(blocks: list[_Block]) -> list[_Block]:
+    """The end of a group that has grown enough: what is closed, and before it files that are not much larger."""
+    begin = next((number for number, block in enumerate(blocks) if block.closed), len(blocks) - 1)
+    rows = sum(block.rows for block in blocks[begin:])
+    while begin and rows >= _WORTHWHILE_SHARE * blocks[begin - 1].rows:
+        begin -= 1
+        rows += blocks[begin].rows
+    return blocks[begin:]
 
 
 def _merge(blocks: Sequence[_Block], states: Mapping[int, bytes]) -> Merge | None:

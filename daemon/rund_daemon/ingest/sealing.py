@@ -144,7 +144,8 @@ class Sealer:
             if table is None or run is None or run.delete_time:
                 return []
             folder = self._folder(run, table)
-            merges = _merges(snapshot, uid) or _empty_merge(snapshot, table)
+            last = table.sealed or run.status.ended
+            merges = _merges(snapshot, uid, last=last) or _empty_merge(snapshot, table)
         return [_Job(table, folder, merge.segments, merge.refs, merge.number) for merge in merges]
 
     def _exchange(self, change: Change, job: _Job, head: bytes, sealed: SealedFile) -> bool:
@@ -162,7 +163,7 @@ class Sealer:
             change.delete(shelves.BATCHES, keys.batch(uid, ref.first_row))
         for ref in sealed.batches:
             change.put(shelves.BATCHES, keys.batch(uid, ref.first_row), ref)
-        record = Segment(job.number, sealed=True, length=sealed.length, rows=sealed.rows, arrow_schema=head)
+        record = Segment(job.number, True, sealed.length, sealed.rows, head, len(sealed.batches))
         change.put(shelves.SEGMENTS, keys.numbered(uid, job.number), record)
         exchanged = replace(
             mark,
@@ -198,12 +199,12 @@ def _write(job: _Job) -> tuple[bytes, SealedFile]:
         reader.close()
 
 
-def _merges(snapshot: Snapshot, uid: Uid) -> Sequence[Merge]:
+def _merges(snapshot: Snapshot, uid: Uid, *, last: bool) -> Sequence[Merge]:
     states = {keys.number_of(key): state for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid)}
     if not any(states.values()):
         return ()
     segments = {segment.number: segment for _, segment in snapshot.scan(shelves.SEGMENTS, uid)}
-    return plan_merges(segments, states, (ref for _, ref in snapshot.scan(shelves.BATCHES, uid)))
+    return plan_merges(segments, states, (ref for _, ref in snapshot.scan(shelves.BATCHES, uid)), last=last)
 
 
 def _empty_merge(snapshot: Snapshot, table: MetricsTable) -> Sequence[Merge]:

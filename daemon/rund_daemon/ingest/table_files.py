@@ -41,9 +41,10 @@ logger = logging.getLogger(__name__)
 # oldest is closed: its schema begins a new segment when it comes again.
 MAX_OPEN_SCHEMAS = 8
 
-# Beyond either of these a table's open segments are worth sealing: their size, or the records of their batches.
+# Beyond any of these a table's open segments are worth sealing: their size, the records of their batches, their files.
 RIPE_BYTES = 64 * 1024 * 1024
 RIPE_BATCHES = 16_384
+RIPE_SEGMENTS = 64
 
 
 @dataclass(slots=True)
@@ -68,7 +69,8 @@ class TableFiles:
         self._streams: dict[str, StreamMark] = {}
         # Schemas that the table's schema is known to hold.
         self._heads: set[bytes] = set()
-        self._batches = 0
+        # Segments that nobody has closed for sealing: those that are open, and those whose schema was not kept open.
+        self._unsealed: dict[int, Segment] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -106,6 +108,7 @@ class TableFiles:
             for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
             if not state
         ]
+        self._unsealed = {record.number: record for record in records if record is not None}
         # Of several with one schema only the newest is still appended to.
         newest = {record.arrow_schema: record for record in records if record is not None}
         for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
@@ -154,8 +157,9 @@ class TableFiles:
     @property
     def ripe(self) -> bool:
         """Whether its open segments are worth sealing."""
-        size = sum(entry.record.length for entry in self._open.values())
-        return size > RIPE_BYTES or self._batches > RIPE_BATCHES
+        unsealed = self._unsealed.values()
+        size, batches = sum(segment.length for segment in unsealed), sum(segment.batches for segment in unsealed)
+        return size > RIPE_BYTES or batches > RIPE_BATCHES or len(unsealed) > RIPE_SEGMENTS
 
     def write(self) -> None:
         """Hands the group's bytes to the kernel."""
@@ -185,7 +189,6 @@ class TableFiles:
         """The group is committed: the plan is the state now."""
         self._account_for()
         self._mark = self._planned_mark
-        self._batches += len(self._refs)
         self._table = replace(self._table, arrow_schema=self._planned_schema)
         self._streams.update(self._planned_streams)
         self._heads |= self._planned_heads
@@ -193,6 +196,7 @@ class TableFiles:
             if not entry.committed:
                 self._layout.new_segment(self._table.uid, number).unlink(missing_ok=True)
             entry.committed = entry.record.length
+            self._unsealed[number] = entry.record
         for entry in self._retired:
             entry.file.close()
         self._begin()
@@ -271,7 +275,9 @@ class TableFiles:
         self._refs.append(
             BatchRef(segment.number, offset, len(chunk.data), chunk.rows, chunk.checksum, mark.rows, chunk.ranges)
         )
-        entry.record = replace(segment, length=entry.file.length, rows=segment.rows + chunk.rows)
+        entry.record = replace(
+            segment, length=entry.file.length, rows=segment.rows + chunk.rows, batches=segment.batches + 1
+        )
         self._planned_mark = replace(
             mark,
             rows=mark.rows + chunk.rows,

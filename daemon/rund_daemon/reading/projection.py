@@ -13,6 +13,7 @@ from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import MetricsTable, Value, Values
 from rund_daemon.segments.heads import read_head
 from rund_daemon.segments.schemas import conform
+from rund_daemon.segments.type_lattice import unify_types
 
 from .filters import filter_columns, parse_filter, to_expression
 from .pruning import Pruning
@@ -70,7 +71,7 @@ class Projection:
     def apply(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         """Makes a stored batch what the reader wants; it may become none."""
         present = [field.name for field in self.read if field.name in batch.schema.names]
-        read = conform(batch.select(present), self.read) if len(self.read) else batch.select([])
+        read = conform(self._narrowed(batch.select(present)), self.read) if len(self.read) else batch.select([])
         arrays = dict(zip(self.read.names, read.columns, strict=True))
         for name, value in self.constants.items():
             arrays[name] = pa.repeat(_constant(value), batch.num_rows)
@@ -82,6 +83,15 @@ class Projection:
             for part in table.to_batches()
         ]
         return [part for part in rows if part.num_rows]
+
+    def _narrowed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Takes back what sealing made of rows when others of a wider type came after this read began."""
+        for number, field in enumerate(batch.schema):
+            wanted = self.read.field(field.name)
+            if field.type != wanted.type and unify_types(field.type, wanted.type) != wanted.type:
+                column = batch.column(number).cast(wanted.type, safe=False)
+                batch = batch.set_column(number, wanted, column)
+        return batch
 
 
 def select(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
