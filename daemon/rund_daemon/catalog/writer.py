@@ -185,6 +185,7 @@ class CatalogWriter:
         return held
 
     def _fail(self, mutations: list[_Mutation[Any]], appends: list[Any], fault: BaseException) -> None:
+        self._end_if_broken()
         error = self._domain_error(fault)
         full = isinstance(error, ExhaustedError)
         logger.error(
@@ -200,6 +201,20 @@ class CatalogWriter:
         for mutation in mutations:
             mutation.error = mutation.error or error
         self._answer(mutations)
+
+    def _end_if_broken(self) -> None:
+        """Ends the process if LMDB could not write its last page.
+
+        It refuses all work from then on, and whether the transaction is durable only another start can tell. Nobody is
+        answered: callers come back and ask how far they are committed.
+        """
+        try:
+            self._environment.begin(write=True).abort()
+        except lmdb.PanicError:
+            logger.critical("catalog_broken", exc_info=True)
+            os._exit(os.EX_SOFTWARE)
+        except lmdb.Error:
+            logger.exception("catalog_failed")
 
     def _only_deletions(self, mutations: list[_Mutation[Any]], error: BaseException) -> list[_Mutation[Any]]:
         others = [mutation for mutation in mutations if not mutation.deletes]

@@ -49,6 +49,8 @@ class SegmentSink:
         self._published = published
         self._tables: dict[Uid, TableFiles] = {}
         self._staged: set[Uid] = set()
+        # Segments whose sync has failed: what is committed of them is read, and rows go on in another file.
+        self._doubted: dict[Uid, set[int]] = {}
         # Runs may have been renamed, deleted or sealed since a table was loaded, and each of these is a new revision.
         self._revision = Revision(-1)
         self._fresh: set[Uid] = set()
@@ -127,7 +129,8 @@ class SegmentSink:
             files = None
         self._fresh.add(uid)
         if files is None:
-            files = TableFiles.load(txn, self._layout, append.run, append.number)
+            doubted = self._doubted.get(uid, ())
+            files = TableFiles.load(txn, self._layout, append.run, append.number, doubted)
         self._tables[uid] = files  # the last of the dict: recently used
         return files
 
@@ -147,6 +150,7 @@ class SegmentSink:
     def _reject(self, uid: Uid, appends: Iterable[Append], error: OSError) -> None:
         logger.error("append_failed", extra={"table": uid.hex(), "error": str(error)})
         if files := self._tables.get(uid):
+            self._doubted.setdefault(uid, set()).update(files.doubted)
             files.take_back()
         self.release(uid)
         self._staged.discard(uid)

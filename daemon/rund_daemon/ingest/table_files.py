@@ -7,6 +7,7 @@ whenever it may no longer be so, and loaded again when the next batch comes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,8 +85,10 @@ class TableFiles:
         self._retired: list[_Open] = []
 
     @classmethod
-    def load(cls, snapshot: Snapshot, layout: Layout, run_uid: Uid, number: int) -> TableFiles:
-        """Reads the table's state and opens its open segments.
+    def load(
+        cls, snapshot: Snapshot, layout: Layout, run_uid: Uid, number: int, doubted: Container[int] = ()
+    ) -> TableFiles:
+        """Reads the table's state and opens its open segments, but for those with the numbers that are doubted.
 
         Raises:
             NotFoundError: the table or its run is gone, or in trash.
@@ -99,10 +102,10 @@ class TableFiles:
         mark = snapshot.get(shelves.MARKS, table.uid) or TableMark()
         log = open_log(snapshot, layout.commit_log(folder.parent.parent, table.name), table, mark)
         files = cls(table, mark, folder, layout, log)
-        files._reopen(snapshot)
+        files._reopen(snapshot, doubted)
         return files
 
-    def _reopen(self, snapshot: Snapshot) -> None:
+    def _reopen(self, snapshot: Snapshot, doubted: Container[int]) -> None:
         records = [
             snapshot.get(shelves.SEGMENTS, key)
             for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, self._table.uid)
@@ -110,7 +113,7 @@ class TableFiles:
         ]
         self._unsealed = {record.number: record for record in records if record is not None}
         # Of several with one schema only the newest is still appended to.
-        newest = {record.arrow_schema: record for record in records if record is not None}
+        newest = {record.arrow_schema: record for record in records if record and record.number not in doubted}
         for head, record in list(newest.items())[-MAX_OPEN_SCHEMAS:]:
             path = self._folder / record.file_name
             try:
@@ -129,6 +132,11 @@ class TableFiles:
     def dirty(self) -> list[OpenSegment]:
         """Files that the present group has written to."""
         return [entry.file for entry in self._touched.values()]
+
+    @property
+    def doubted(self) -> list[int]:
+        """Numbers of the segments whose sync has failed."""
+        return [number for number, entry in self._touched.items() if entry.file.is_doubted]
 
     def plan(self, snapshot: Snapshot, append: Append) -> bool:
         """Takes a batch into the group; False if it is there already.

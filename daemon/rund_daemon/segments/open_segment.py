@@ -25,6 +25,8 @@ class OpenSegment:
         self._descriptor = descriptor
         self.path = path
         self.length = length
+        # Set when a sync has failed. Nothing more must be written here.
+        self.is_doubted = False
         self._pending: list[bytes | memoryview] = []
 
     @classmethod
@@ -64,9 +66,17 @@ class OpenSegment:
             position = self._write(pending[begin : begin + _MAX_BUFFERS], position)
 
     def sync(self) -> None:
-        """Makes what was flushed durable."""
-        failpoint("segment.sync")
-        os.fdatasync(self._descriptor)
+        """Makes what was flushed durable.
+
+        Raises:
+            OSError: it is not, and no later sync says whether it is: the kernel tells a fault once and forgets it.
+        """
+        try:
+            failpoint("segment.sync")
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self.is_doubted = True
+            raise
 
     def cut_back(self, committed: int) -> None:
         """Removes everything beyond the committed length."""
