@@ -259,7 +259,8 @@ class Table:
             filter: Comparisons over columns, such as ``step >= 100 AND loss < 0.5``; empty: all rows.
             start_row: The first row, from 0, before filtering.
             row_limit: How many rows from there, before filtering; None: all.
-            follow: Whether to go on with rows that are committed later, until the table is sealed.
+            follow: Whether to go on with rows that are committed later, until the run has ended or the table is
+                sealed.
 
         Raises:
             InvalidColumnError: There is no such column (a ValueError).

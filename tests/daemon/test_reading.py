@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from rund_daemon.errors import DrainingError, InvalidError, Reason
-from rund_daemon.model import MetricsTable
+from rund_daemon.model import MetricsTable, RunStatus
+from rund_daemon.names import RunName
+from rund_daemon.reading import scan
 from rund_daemon.reading.pieces import PIECE_BYTES, cut, join
 from rund_daemon.reading.scan import Piece, ScanRequest
+from rund_daemon.runs import RunUpdate
 
-from tests.daemon.rooms import Rooms, numbers, run_in, send
+from tests.daemon.rooms import NO_REQUEST, Rooms, numbers, run_in, send
 
 
 def wide(begin: int, end: int) -> pa.RecordBatch:
@@ -208,6 +211,32 @@ def test_following_gives_rows_as_they_are_committed_until_the_table_is_sealed(tm
         assert last.schema.names == ["x", "new"]
         first = table_of(found[: heads[1]])
         assert first.column("x").to_pylist() + last.column("x").to_pylist() == list(range(7))
+
+    run_in(tmp_path, work)
+
+
+def test_following_ends_after_the_run_and_what_its_writers_left_behind(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        run = await rooms.new_run()
+        table = await rooms.new_table(run)
+        await rooms.write(table, numbers(0, 3))
+        following = asyncio.ensure_future(pieces(rooms, table, ScanRequest(follow=True)))
+        await asyncio.sleep(scan._ENDED_SECONDS + 0.2)
+        await rooms.rename(run, "other")
+        assert not following.done(), "without rows and while others change, as long as the run goes on"
+        name = RunName(run.project, "other")
+        await rooms.runs.update(name, RunUpdate(status=RunStatus.FAILED), "", NO_REQUEST)
+        await asyncio.sleep(scan._ENDED_SECONDS / 2)
+        await rooms.write(table, numbers(3, 6), first=2)
+        found = await asyncio.wait_for(following, 3 * scan._ENDED_SECONDS)
+        assert table_of(found).column("x").to_pylist() == list(range(6))
+        again = asyncio.ensure_future(pieces(rooms, table, ScanRequest(follow=True, start_row=6)))
+        await asyncio.sleep(scan._ENDED_SECONDS / 2)
+        await rooms.runs.update(name, RunUpdate(status=RunStatus.RUNNING), "", NO_REQUEST)
+        await asyncio.sleep(scan._ENDED_SECONDS)
+        await rooms.write(table, numbers(6, 7), first=3)
+        await rooms.runs.seal_table(table)
+        assert table_of(await asyncio.wait_for(again, 5)).column("x").to_pylist() == [6], "it was resumed in time"
 
     run_in(tmp_path, work)
 

@@ -35,7 +35,10 @@ HISTORY = "history"
     help="How many rows to begin with.",
 )
 @click.option(
-    "-f", "--follow", is_flag=True, help="Go on with rows as they are committed, until the table is sealed or Ctrl-C."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with rows as they are committed, until the run has ended, the table is sealed, or Ctrl-C.",
 )
 @click.option("--columns", default="", metavar="NAMES", help="Which columns, with commas; all when not given.")
 @takes_target

@@ -8,7 +8,7 @@ together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import TableState, table_by_uid
 from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
-from rund_daemon.feed import Feed
+from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.model import BatchRef, Segment, TableMark, Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.reader import SegmentReader, StoredBatch
@@ -30,6 +30,8 @@ _PIECE_BATCHES = 512
 _WINDOW_BATCHES = 8
 # So many batches are skipped before a reader is told how far it is.
 _SKIPPED_BATCHES = 32 * _PIECE_BATCHES
+# What a run's writers left behind may still come after its end; a read that follows waits so long for each of it.
+_ENDED_SECONDS = 2.0
 # A folder is moved within milliseconds of the commit that says so, unless the disk is full.
 _SETTLE_SECONDS = 5.0
 
@@ -83,11 +85,11 @@ class MetricsReader:
         """
         if request.start_row < 0 or (request.row_limit or 0) < 0:
             raise InvalidError("start_row", "start_row and row_limit can't be negative")
-        position, projection = request.start_row, None
+        position, projection, quiet = request.start_row, None, False
         end = None if request.row_limit is None else request.start_row + request.row_limit
         while True:
-            news = self._feed.waiter(table) if request.follow else None
-            state = self._state(table)
+            news = [self._feed.waiter(topic) for topic in (table, RUNS_TOPIC)] if request.follow else []
+            state, ended = self._state(table)
             known = state.table.arrow_schema
             if projection is None or projection.source != known:
                 projection = Projection.of(state.table, request.columns, request.filter)
@@ -95,10 +97,13 @@ class MetricsReader:
             stop = state.mark.rows if end is None else min(end, state.mark.rows)
             async for piece in self._read_range(table, projection, position, stop, state.mark):
                 yield piece
+            quiet = quiet and position >= stop
             position = max(position, stop)
-            if news is None or state.table.sealed or position == end:
+            if not news or state.table.sealed or position == end or (ended and quiet):
                 return
-            await news
+            quiet = not await _any(news[:1] if ended else news, _ENDED_SECONDS if ended else None)
+            for waiter in news:
+                waiter.cancel()
 
     async def _read_range(
         self, table: Uid, projection: Projection, begin: int, end: int, mark: TableMark
@@ -150,13 +155,23 @@ class MetricsReader:
         found = tuple(segment for segment in segments if segment is not None)
         return _Stretch(refs, found, self._layout.metrics_table(home, record.name), stop)
 
-    def _state(self, table: Uid) -> TableState:
+    def _state(self, table: Uid) -> tuple[TableState, bool]:
+        """The table, and whether its run has ended."""
         with self._catalog.snapshot() as snapshot:
             record = table_by_uid(snapshot, table)
             mark = snapshot.get(shelves.MARKS, table)
-        if record is None:
+            run = snapshot.get(shelves.RUNS, record.run_uid) if record else None
+        if record is None or run is None:
             raise StateError(Reason.WRONG_STATE, "the metrics table was removed while it was read")
-        return TableState(record, mark or TableMark())
+        return TableState(record, mark or TableMark()), run.status.ended or run.delete_time != 0
+
+
+async def _any(news: Sequence[asyncio.Future[None]], seconds: float | None) -> bool:
+    """Waits for the first of some news and says whether it came in time."""
+    done, _ = await asyncio.wait(news, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    return bool(done)
 
 
 def _refs(
