@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # Run is built on this module
     from ._run import Run
 
 EXIT_TIMEOUT_S = 2.0
-"""How long the interpreter's end may be held up. Rows that are not sent by then stay in the journal."""
+"""How long all runs together may hold up the interpreter's end. Rows that are not sent by then stay in the journal."""
 
 _logger = logging.getLogger("rund")
 
@@ -78,9 +79,9 @@ class Session:
         # A forked child runs the handlers that it inherited, but the runs are its parent's to end.
         if os.getpid() != pid:
             return
-        ending = ending_of_interpreter()
+        ending, deadline = ending_of_interpreter(), time.monotonic() + EXIT_TIMEOUT_S
         for run in tuple(self._unfinished):
-            end_quietly(run, ending, EXIT_TIMEOUT_S)
+            end_quietly(run, ending, max(0.0, deadline - time.monotonic()))
 
 
 session = Session()

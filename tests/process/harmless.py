@@ -46,15 +46,17 @@ class Training:
         return tables[0].to_arrow().to_pylist() if tables else []
 
 
-def train(root: Path, script: str, *arguments: str, head: str = HEAD, expect: int = 0) -> Training:
+def train(
+    root: Path, script: str, *arguments: str, head: str = HEAD, expect: int = 0, deadlock_s: float = DEADLOCK_S
+) -> Training:
     """Runs a script on a root. A deadlock ends it with a traceback of every thread."""
     name = f"run {time.monotonic_ns()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUND_")}
     script = head + textwrap.dedent(script)
     # Long before the test's own timeout, so that the traceback is seen.
-    watch = f"import faulthandler; faulthandler.dump_traceback_later({DEADLOCK_S - 20}, exit=True)\n"
+    watch = f"import faulthandler; faulthandler.dump_traceback_later({deadlock_s - 20}, exit=True)\n"
     command = [sys.executable, "-W", "error", "-c", watch + script, str(root), name, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLOCK_S, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=deadlock_s, check=False)
     assert done.returncode == expect, done.stderr[-4000:]
     assert "Segmentation fault" not in done.stderr
     return Training(Run.from_names(name, "harmless", root), done.returncode, done.stdout, done.stderr)
