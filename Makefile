@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_RUNS ?= 100000
+BENCH_ARGS ?=
 
 # An activated environment or a daemon of the user's own must not decide what is tested here.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME RUND_ROOT RUND_ADDRESS RUND_TOKEN
@@ -102,9 +103,21 @@ docs: $(RUND) $(DOCS) ## build the documentation into site/; a broken link is an
 	$(BIN)/python docs/make_protocol.py docs/reference/protocol
 	$(BIN)/zensical build --strict --clean
 
+##@ Measure it
+
 .PHONY: bench
-bench: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/results/
+bench: $(RUND) ## measure rund beside other trackers, and write docs/performance.md (BENCH_ARGS="--fresh" and the like)
+	$(BIN)/python benchmarks/beside_peers.py $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(RUND) ## measure rund and the limits alone, in a minute or so
+	$(BIN)/python benchmarks/beside_peers.py --quick $(BENCH_ARGS)
+
+.PHONY: bench-runs
+bench-runs: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/results/
 	$(BIN)/python benchmarks/runs_at_scale.py --runs $(BENCH_RUNS)
+
+##@ Clean up
 
 .PHONY: clean
 clean: ## remove all that make has made

@@ -1,6 +1,6 @@
 """Measures a root that holds many runs: 100,000 unless told otherwise.
 
-    make bench                      (or: python benchmarks/runs_at_scale.py --runs 10000)
+    make bench-runs                 (or: python benchmarks/runs_at_scale.py --runs 10000)
 
 The runs are made through the API, by `CreateRun`; then the daemon is started anew, and what users wait for is timed:
 `GetRun` by name, the first page of `ListRuns`, filters and orders over all runs, and the start itself. Beside them
@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -26,13 +25,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
+from machine import machine
 from rund_pb.v1 import run_pb2, run_service_pb2, server_service_pb2, value_pb2
 from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
@@ -145,7 +144,7 @@ def main() -> None:
         figures = measure(arguments.root or Path(temporary), arguments.runs)
     print_table(figures)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps({"machine": machine(), **asdict(figures)}, indent=1) + "\n")
+    arguments.results.write_text(json.dumps({"machine": machine() | versions(), **asdict(figures)}, indent=1) + "\n")
     print(f"\nwritten to {arguments.results}")
 
 
@@ -331,19 +330,9 @@ def allocated_bytes(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-def machine() -> dict[str, object]:
-    """Where and when it was measured, and with what."""
-    processor = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    packages = ("rund", "grpcio", "protobuf", "lmdb", "pyarrow")
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": processor[0].partition(":")[2].strip() if processor else platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
-        "kernel": platform.release().partition("-")[0],
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-    }
+def versions() -> dict[str, str]:
+    """What it was measured with."""
+    return {name: metadata.version(name) for name in ("rund", "grpcio", "protobuf", "lmdb", "pyarrow")}
 
 
 def print_table(figures: Figures) -> None:
