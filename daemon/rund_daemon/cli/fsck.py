@@ -37,7 +37,8 @@ def fsck(*, mends: bool, rebuilds: bool, root: Path, report: Report) -> None:
 
     Reads everything that is committed. Exits with 1 if committed rows can't be read. --repair cuts off what a killed
     daemon has left, puts files that no run owns into trash, and takes batches that can't be read out of the catalog,
-    so that the rest of their table can be.
+    so that the rest of their table can be; other rows keep their numbers. It looks again then, and exits by what it
+    finds.
 
     --rebuild is for a catalog that is gone or can't be opened. It makes a new one of run.json, table.json, the commit
     logs and the segments, keeps the old one in catalog.lost-TIME, and says what it could not make again; then it exits
@@ -55,8 +56,9 @@ def fsck(*, mends: bool, rebuilds: bool, root: Path, report: Report) -> None:
         config, _ = from_process({"root": str(root)})
         rebuilt = _rebuild(config) if rebuilds else None
         checked, mended = _check(config, mends=mends)
-    _show(report, rebuilt, checked, mended)
-    if (not checked.sound and not mended) or (rebuilt and rebuilt.loses):
+        left = _check(config, mends=False)[0] if mended else checked
+    _show(report, rebuilt, checked, left, mended)
+    if not left.sound or (rebuilt and rebuilt.loses):
         raise click.exceptions.Exit(ExitCode.REFUSED)
 
 
@@ -96,7 +98,7 @@ def _check(config: Config, *, mends: bool) -> tuple[Checked, int]:
         return checked, repair(catalog, layout, checked) if mends else 0
 
 
-def _show(report: Report, rebuilt: Rebuilt | None, checked: Checked, mended: int) -> None:
+def _show(report: Report, rebuilt: Rebuilt | None, checked: Checked, left: Checked, mended: int) -> None:
     if report.as_json:
         document: dict[str, object] = {
             "runs": checked.runs,
@@ -104,9 +106,11 @@ def _show(report: Report, rebuilt: Rebuilt | None, checked: Checked, mended: int
             "segments": checked.segments,
             "batches": checked.batches,
             "bytes": checked.bytes,
+            "input_tables": checked.input_tables,
             "sound": checked.sound,
             "findings": [_plain(finding) for finding in checked.findings],
             "mended": mended,
+            "left": [_plain(finding) for finding in left.findings],
         }
         report.document(document if rebuilt is None else {**document, "rebuilt": _plain_rebuilt(rebuilt)})
         return
@@ -120,7 +124,9 @@ def _show(report: Report, rebuilt: Rebuilt | None, checked: Checked, mended: int
         f"{checked.batches:,} batches: {verdict}"
     )
     if mended:
-        report.say(f"mended {count_text(mended, 'finding')}")
+        report.say(f"mended {count_text(mended, 'finding')}; a second look finds {len(left.findings)}")
+        for finding in left.findings:
+            report.say(f"{finding.kind}\t{finding.path}\t{finding.message}")
 
 
 def _say_rebuilt(report: Report, rebuilt: Rebuilt) -> None:

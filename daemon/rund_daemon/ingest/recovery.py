@@ -44,21 +44,26 @@ class Recovery:
 def recover(catalog: Catalog, layout: Layout) -> Recovery:
     """Cuts every open segment back to its mark, and looks for what was never finished."""
     segments = cut = cut_bytes = damaged = 0
+    homes: dict[Uid, Path | None] = {}
     with catalog.snapshot() as snapshot:
         for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS):
             segment = snapshot.get(shelves.SEGMENTS, key)
             place = snapshot.get(shelves.TABLE_UIDS, Uid(key[:16]))
             table = snapshot.get(shelves.TABLES, place) if place else None
-            run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
-            if segment is None or table is None or run is None:
+            if segment is None or table is None:
                 continue
-            home = layout.trashed(run.uid) if run.delete_time else layout.run(run.project, run.name)
+            # There may be ten thousand segments, and nobody is served before they are looked at.
+            if table.run_uid not in homes:
+                homes[table.run_uid] = _home(snapshot, layout, table.run_uid)
+            home = homes[table.run_uid]
+            if home is None:
+                continue
             segments += 1
             try:
                 removed = cut_back_file(layout.metrics_table(home, table.name) / segment.file_name, segment.length)
             except OSError as error:
                 damaged += 1
-                logger.warning("segment_damaged", extra={"run": run.resource_name, "error": str(error)})
+                logger.warning("segment_damaged", extra={"table": table.url, "error": str(error)})
                 continue
             failpoint("recovery.cut")
             cut += removed > 0
@@ -67,6 +72,13 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
             if link.is_symlink():
                 _remove_unknown(snapshot, link)
     return Recovery(segments, cut, cut_bytes, damaged, tuple(layout.all_unfinished()))
+
+
+def _home(snapshot: Snapshot, layout: Layout, uid: Uid) -> Path | None:
+    run = snapshot.get(shelves.RUNS, uid)
+    if run is None:
+        return None
+    return layout.trashed(uid) if run.delete_time else layout.run(run.project, run.name)
 
 
 def _remove_unknown(snapshot: Snapshot, link: Path) -> None:
