@@ -17,6 +17,7 @@ from rund_daemon.segments.type_lattice import unify_types
 
 from .filters import filter_columns, parse_filter, to_expression
 from .pruning import Pruning
+from .row_filter import keep_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Projection:
             arrays[name] = pa.repeat(_constant(value), batch.num_rows)
         if self.predicate is None:
             return [_record_batch(arrays, self.schema, batch.num_rows)]
-        table = pa.table(arrays).filter(self.predicate).select(self.schema.names).combine_chunks()
+        table = keep_rows(pa.table(arrays), self.predicate).select(self.schema.names).combine_chunks()
         rows = [
             _record_batch(dict(zip(part.schema.names, part.columns, strict=True)), self.schema, part.num_rows)
             for part in table.to_batches()

@@ -21,6 +21,7 @@ from rund_daemon.segments.scalar_casts import promote
 
 from .column_filters import to_expression
 from .filter_grammar import And, Comparison, Filter, Operator, Or
+from .row_filter import keep_rows
 
 _LEAST, _GREATEST, _UNKNOWN = "least", "greatest", "unknown"
 _ANYWHERE = And(())
@@ -72,7 +73,7 @@ class Pruning:
             least, greatest = _ends(refs, name, kind)
             columns |= {f"{name} {_LEAST}": least, f"{name} {_GREATEST}": greatest}
             columns[f"{name} {_UNKNOWN}"] = least.is_null()
-        kept: Any = pa.table(columns).filter(self.predicate).column("number")
+        kept: Any = keep_rows(pa.table(columns), self.predicate).column("number")
         return [refs[number] for number in kept.to_pylist()]
 
 
