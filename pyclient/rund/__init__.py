@@ -48,6 +48,7 @@ from ._errors import (
     OperationNotFoundError,
     OverLimitError,
     PermissionDeniedError,
+    QueryError,
     ReducerNotFoundError,
     RequestIdReusedError,
     ResourceError,
@@ -69,6 +70,10 @@ from ._errors import (
 )
 from ._metrics_writer import (
     MetricsWriter,
+)
+from ._query import (
+    QueryResult,
+    query,
 )
 from ._run import (
     Run,
@@ -140,6 +145,8 @@ __all__ = [
     "OperationNotFoundError",
     "OverLimitError",
     "PermissionDeniedError",
+    "QueryError",
+    "QueryResult",
     "ReducerNotFoundError",
     "RequestIdReusedError",
     "ResourceError",
@@ -177,5 +184,6 @@ __all__ = [
     "connect",
     "init",
     "log",
+    "query",
     "set_active_run",
 ]

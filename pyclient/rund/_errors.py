@@ -8,7 +8,8 @@
      │    ├── InvalidValueError            ├── InvalidPageTokenError
      │    ├── InvalidColumnError           ├── InvalidFilterError
      │    ├── ColumnLengthMismatchError    ├── InvalidOrderByError
-     │    └── RowCountMismatchError        └── RequestIdReusedError
+     │    ├── RowCountMismatchError        └── RequestIdReusedError
+     │    └── QueryError
      ├── NotFoundError (FileNotFoundError)
      │    ├── RunNotFoundError             ├── OperationNotFoundError
      │    ├── MetricsTableNotFoundError    └── ReducerNotFoundError
@@ -185,6 +186,10 @@ class InvalidOrderByError(InvalidArgumentError):
     """An order can't be parsed or names a field that can't be sorted by."""
 
     default_reason = "INVALID_ORDER_BY"
+
+
+class QueryError(InvalidArgumentError):
+    """SQL that is wrong, or that does what is not allowed."""
 
 
 class RequestIdReusedError(InvalidArgumentError):

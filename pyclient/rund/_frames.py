@@ -30,7 +30,7 @@ def to_pandas(table: pa.Table) -> Any:
     Raises:
         MissingPackageError: pandas is not installed.
     """
-    _package("pandas")
+    package("pandas")
     return table.to_pandas()
 
 
@@ -40,7 +40,7 @@ def to_polars(table: pa.Table) -> Any:
     Raises:
         MissingPackageError: Polars is not installed.
     """
-    return _package("polars").from_arrow(table)
+    return package("polars").from_arrow(table)
 
 
 def to_duckdb(table: pa.Table, connection: Any) -> Any:
@@ -49,10 +49,15 @@ def to_duckdb(table: pa.Table, connection: Any) -> Any:
     Raises:
         MissingPackageError: DuckDB is not installed.
     """
-    return (connection or _package("duckdb")).from_arrow(table)
+    return (connection or package("duckdb")).from_arrow(table)
 
 
-def _package(name: str) -> ModuleType:
+def package(name: str) -> ModuleType:
+    """An optional package, imported when it is needed.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from . import _compare, _run_copy, _run_later, _run_metrics, _watch
+from . import _compare, _query, _run_copy, _run_later, _run_metrics, _watch
 from ._endings import Ending, ending_of
 from ._errors import RundError, WaitTimeoutError
 from ._locate import Daemon
@@ -377,7 +377,7 @@ class Run:
         """Gives the run as it is and then every change of it, until the caller stops."""
         return _watch.watch(self.daemon.transport, self.resource_name, after_revision)
 
-    query = _run_later.query
+    query = _query.query_run
     compare = _compare.compare
     to_bundle = _run_later.to_bundle
     reduce_embeddings_by_foreign_table_url = _run_later.reduce_embeddings_by_foreign_table_url

@@ -16,11 +16,6 @@ _NO_REDUCTION = (
 )
 
 
-def query(run: Run, sql: str) -> NoReturn:
-    """SQL over the run's tables. Not in this release."""
-    raise UnsupportedError("query() is not in this release; use metrics_tables and to_arrow(), or to_duckdb()")
-
-
 def to_bundle(run: Run, destination_url: PathLike) -> NoReturn:
     """The run as a folder that needs no daemon. Not in this release."""
     raise UnsupportedError("to_bundle() is not in this release; copy() copies a run within a root")

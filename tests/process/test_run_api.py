@@ -348,7 +348,6 @@ class TestLife:
 
     def test_what_later_versions_bring(self, run: Run, tmp_path: Path) -> None:
         for call in (
-            lambda: run.query("SELECT 1"),
             lambda: run.to_bundle(tmp_path),
             lambda: run.reduce_embeddings_by_foreign_table_url("/x"),
             run.reduce_embeddings_per_dataset,

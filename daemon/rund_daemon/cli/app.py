@@ -24,6 +24,7 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "ls": ("runs", "List runs, newest first."),
     "show": ("runs", "Show a run: its status, its values and its tables."),
     "tail": ("tail", "Print the last rows of a run's table, and follow it."),
+    "query": ("query", "Carry out SQL over runs."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash."),
     "recover": ("recover", "Send the rows that dead trainers have left in their journals."),
