@@ -97,12 +97,32 @@ def exit_of(descriptor: int) -> Exit | None:
     return Exit(code=os.WEXITSTATUS(status))
 
 
-def out_of_memory_kills(pid: int) -> int:
-    """Counts the processes of a process's cgroup that the kernel has ended for lack of memory; 0 if not known."""
+def memory_events(pid: int, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Path | None:
+    """Finds the file that counts what happened to the memory of a process's cgroup; None if there is none.
+
+    Asked while the process lives: once it is reaped nothing says which cgroup it was in.
+    """
     try:
-        groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        path = next(line.split(":", 2)[2] for line in groups if line.startswith("0::"))
-        events = Path(f"/sys/fs/cgroup{path}/memory.events").read_text().splitlines()
-        return int(next(line.split()[1] for line in events if line.startswith("oom_kill ")))
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            file = groups / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            file = groups / "memory" / path.lstrip("/") / "memory.oom_control"
+        else:
+            continue
+        if file.exists():
+            return file
+    return None
+
+
+def out_of_memory_kills(events: Path | None) -> int:
+    """Counts the processes of a cgroup that the kernel has ended for lack of memory; 0 if not known."""
+    try:
+        lines = events.read_text().splitlines() if events else []
+        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
     except (OSError, StopIteration, ValueError, IndexError):
         return 0

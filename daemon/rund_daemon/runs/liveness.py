@@ -14,13 +14,14 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rund_daemon.background import keep_running
 from rund_daemon.catalog import Catalog, keys, shelves
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock
 from rund_daemon.model import Cause, CauseKind, Micros, Revision, Run, RunStatus, Uid, Writer
-from rund_daemon.processes import Exit, ProcessId, exit_of, open_pidfd, out_of_memory_kills
+from rund_daemon.processes import Exit, ProcessId, exit_of, memory_events, open_pidfd, out_of_memory_kills
 from rund_daemon.runs.presence import Presence
 from rund_daemon.runs.writers import Ending, bury_writer
 
@@ -53,6 +54,7 @@ class _Watched:
     run: Uid
     writer: Writer
     descriptor: int
+    memory_events: Path | None
     memory_kills: int
 
 
@@ -190,13 +192,14 @@ class Liveness:
             message = "the process ended while no daemon was there to see how"
             await self._bury(run, writer, RunStatus.FAILED, Cause(CauseKind.SILENCE, message))
             return
-        watched = _Watched(run, writer, descriptor, out_of_memory_kills(writer.pid))
+        events = memory_events(writer.pid)
+        watched = _Watched(run, writer, descriptor, events, out_of_memory_kills(events))
         self._watched[run, writer.writer_id] = watched
         asyncio.get_running_loop().add_reader(descriptor, self._on_exit, watched)
 
     def _on_exit(self, watched: _Watched) -> None:
         asyncio.get_running_loop().remove_reader(watched.descriptor)
-        kills = out_of_memory_kills(watched.writer.pid) - watched.memory_kills
+        kills = out_of_memory_kills(watched.memory_events) - watched.memory_kills
         task = asyncio.create_task(self._explain(watched, kills))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
