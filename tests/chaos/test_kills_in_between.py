@@ -14,12 +14,10 @@ import grpc
 import pyarrow as pa
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from rund_daemon.catalog import Catalog
-from rund_daemon.checking import check
-from rund_daemon.segments.layout import Layout, settle_move
 from rund_pb.v1 import run_pb2
 from rund_pb.v1 import run_service_pb2 as rs
 
+from tests.chaos.kill_rounds import check_root
 from tests.process.raw_daemon import (
     RawDaemon,
     RefusedError,
@@ -134,22 +132,6 @@ class Player:
     def rows_of(self, run: str) -> list[int]:
         table = read(self.daemon, f"{run}/metrics/t")
         return table.column("x").to_pylist() if table.num_rows else []
-
-
-def check_root(root: Path) -> None:
-    """Compares the catalog of a stopped daemon with the files: nothing is lost and nothing is left over."""
-    layout = Layout(root)
-
-    def move(source: str, destination: str) -> None:
-        settle_move(root, source, destination)
-
-    catalog = Catalog(layout.catalog, 1 << 34, None, move)  # type: ignore[arg-type]  # nothing is appended
-    try:
-        assert check(catalog, layout).findings == ()
-    finally:
-        catalog._environment.close()
-    assert list((layout.trash / "new").glob("*")) == []
-    assert list(layout.trash.glob("stray-*")) == []
 
 
 def play_and_kill(daemon: RawDaemon, rounds: int, seed: int) -> None:
