@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where roots and files are made; on a disk, not in memory")
     parser.add_argument("--fresh", action="store_true", help="forget the samples of an interrupted run")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that no sample is left running
     asked = options.peers or [entry.module for entry in ENTRIES if not options.quick or not entry.environment]
     entries = [entry for entry in ENTRIES if entry.module in asked]
     kept = None if options.quick else RESULTS.with_suffix(".partial.json")

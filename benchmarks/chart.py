@@ -33,7 +33,8 @@ def draw(results: report.Results, path: Path) -> None:
     for axis, (title, bars, options) in zip(axes.flat, panels, strict=True):
         panel(axis, title, bars, **options)
     where = results["machine"]
-    figure.supxlabel(f"{where['cpu']}, {where['cores']} cores, {where['date']}", fontsize=9, color=THEIRS)
+    note = f"{where['cpu']}, {where['cores']} cores, {where['date']}. Bars are logarithmic, but for what is kept."
+    figure.supxlabel(note, fontsize=9, color=THEIRS)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110, facecolor="white", metadata={"Software": None})
     plt.close(figure)

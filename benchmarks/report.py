@@ -30,8 +30,8 @@ INTRODUCTION = """\
 rund beside other trackers on the same work, in one run on one machine. `make bench` measures anew and writes this page,
 its chart and `benchmarks/results/peers.json`; `make bench-quick` measures rund and the limits alone.
 
-{machine}. Medians over rounds ({rounds}), in each of which every tracker had its turn at each workload, in a process of
-its own.
+{machine}.
+Medians over rounds ({rounds}), in each of which every tracker had its turn at each workload, in a process of its own.
 
 ![Rows a second, the cost of a call and what survives SIGKILL, of rund and of other trackers](images/performance.png)
 
@@ -92,6 +92,7 @@ def cells(results: Results, module: str) -> list[str]:
     ]
 
 
+TITLES = {"w1": "W1", "w2": "W2", "w3": "W3", "w4": "W4", "log": "log", "loop": "loop", "kill": "kept"}
 SCALED = frozenset({"w1", "w2", "w3", "w4"})
 HEAD = ("W1 rows/s", "W4 rows/s", "W2 rows/s", "W3 MB/s", "kept", "log p50", "p99", "loop, Python", "NumPy")
 
@@ -148,9 +149,9 @@ def explained(results: Results) -> str:
     """Notes, smaller counts, and reasons of blanks, by tracker."""
     lines = []
     for entry in measured(results):
-        parts = [f"{name.upper()}: {note}" for name, note in entry.notes.items()]
+        parts = [f"{TITLES[name]}: {note}" for name, note in entry.notes.items()]
         fewer = [
-            f"{count:,} {WORKLOADS[name].unit} of {name.upper()}"
+            f"{count:,} {WORKLOADS[name].unit} of {TITLES[name]}"
             for name, count in entry.counts.items()
             if name in SCALED
         ]
@@ -159,7 +160,7 @@ def explained(results: Results) -> str:
         reasons: dict[str, list[str]] = {}
         for name, reason in results["peers"][entry.module]["blanks"].items():
             if name != "memory" and not results["peers"][entry.module]["samples"].get(name):
-                reasons.setdefault(reason, []).append(name.upper())
+                reasons.setdefault(reason, []).append(TITLES[name])
         parts += [f"no {', '.join(names)}: {reason}" for reason, names in reasons.items()]
         if parts:
             lines.append(f"- **{entry.label}**: {'; '.join(parts)}.")
@@ -171,15 +172,15 @@ def goals(results: Results) -> str:
     rows = [
         ("`log` of two scalars, p50", median(results, "rund", "log", "p50_us"), "≤ 2 µs", " µs"),
         ("`log` of two scalars, p99", median(results, "rund", "log", "p99_us"), "≤ 10 µs", " µs"),
-        ("`log` of two scalars, the longest call", median(results, "rund", "log", "max_us"), "", " µs"),
+        ("`log` of two scalars, the longest call", median(results, "rund", "log", "max_us"), "–", " µs"),
         (
             "a loop of 1 ms of Python is slower by",
             median(results, "rund", "loop", "python_wall_percent"),
             "< 1 %",
             " %",
         ),
-        (" – processor time: the call", median(results, "rund", "loop", "python_caller_percent"), "", " %"),
-        (" – processor time: rund's threads", median(results, "rund", "loop", "python_threads_percent"), "", " %"),
+        ("… processor time of the call", median(results, "rund", "loop", "python_caller_percent"), "–", " %"),
+        ("… processor time of rund's threads", median(results, "rund", "loop", "python_threads_percent"), "–", " %"),
         ("a loop of 1 ms of NumPy is slower by", median(results, "rund", "loop", "numpy_wall_percent"), "< 1 %", " %"),
         ("W1, all acknowledged", rate(results, "rund", "w1"), "≥ 400,000 rows/s", " rows/s"),
         ("W4, into one run", rate(results, "rund", "w4"), "≥ 400,000 rows/s", " rows/s"),
