@@ -307,3 +307,49 @@ def test_what_is_worth_sealing_is_known_after_a_restart(tmp_path: Path, monkeypa
 
     tables = run_in(tmp_path, begin)
     run_in(tmp_path, go_on)
+
+
+def test_many_tiny_batches_end_as_one_file_and_readers_see_a_prefix_all_the_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rund_daemon.ingest.table_files.RIPE_BATCHES", 20)
+
+    async def work(rooms: Rooms) -> None:
+        run = await rooms.new_run()
+        table = await rooms.new_table(run)
+        await rooms.write(table, numbers(-1, 0), stream_id="first")
+        done, seen, files = False, [], 0
+
+        async def keep_reading() -> None:
+            while not done:
+                seen.append(await column(rooms, table))
+
+        async def keep_sealing() -> None:
+            nonlocal files
+            while not done:
+                if rooms.ripe:
+                    rooms.ripe.clear()
+                    await rooms.seal(table)
+                files = max(files, len(list(rooms.folder(run).iterdir())))
+                await asyncio.sleep(0)
+
+        async def keep_writing(writer: int) -> None:
+            for number in range(100):
+                at = 100 * writer + number
+                await rooms.write(table, numbers(at, at + 1), stream_id=f"w{writer}", first=number + 1)
+
+        others = [asyncio.ensure_future(work()) for work in (keep_reading, keep_reading, keep_sealing)]
+        await asyncio.gather(*map(keep_writing, range(4)))
+        done = True
+        await asyncio.gather(*others)
+        await rooms.runs.seal_table(table)
+        await rooms.seal(table)
+        rows = await column(rooms, table)
+        assert sorted(rows) == list(range(-1, 400))
+        assert all(found == rows[: len(found)] for found in seen)
+        assert files < 20
+        assert suffixes(rooms.folder(run)) == [".arrow"]
+        with rooms.catalog.snapshot() as snapshot:
+            assert len(list(snapshot.scan(shelves.BATCHES, table.uid))) == 1
+
+    run_in(tmp_path, work)
