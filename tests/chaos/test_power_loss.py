@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from rund._journal_format import CURSOR_OFFSET
 from rund_pb.v1 import run_pb2
 from rund_pb.v1 import run_service_pb2 as rs
 
-from tests.chaos.kill_rounds import check_root, wait_for
+from tests.chaos.kill_rounds import Arena, check_root, wait_for
 from tests.chaos.power_loss import PowerLoss, Survivors
 from tests.chaos.recorded_writes import Event, can_record, events, recorder
 from tests.process.raw_daemon import (
@@ -278,3 +279,32 @@ def test_each_of_these_syncs_is_needed(recording: Recording, ignored: Callable[[
         if lost_at(recording, moment_s, disk, "none", chance):
             return
     pytest.fail("nothing was lost")
+
+
+def test_a_journal_that_has_lost_its_cuts_is_left_to_a_person(tmp_path: Path) -> None:
+    """What it held is not sent again on a guess: the daemon may have it. It is said, and nothing is removed."""
+    arena = Arena(RawDaemon(tmp_path / "root"), random.Random(0))
+    arena.start_daemon()
+    try:
+        trainer = arena.start_trainer()
+        trainer.wait_until("scalar", 3)
+        arena.kill_daemon()
+        trainer.kill()
+        heads = [path for path in arena.journals.glob("*.journal") if "." not in path.stem]
+        for head in heads:
+            content = bytearray(head.read_bytes())
+            content[CURSOR_OFFSET:] = bytes(len(content) - CURSOR_OFFSET)
+            head.write_bytes(content)
+        kept = sorted(arena.journals.glob("*.journal"))
+        arena.start_daemon()
+        wait_for(lambda: arena.daemon.log("journal_adopted"), lambda: arena.daemon.log_path.read_text()[-2000:])
+        told = arena.daemon.log("journal_adopted")[-1]
+        assert told["outcome"] == "kept"
+        assert "which the journal does not know" in told["detail"]
+        assert sorted(arena.journals.glob("*.journal")) == kept
+        history = read(arena.daemon, "projects/kills/runs/run-0/metrics/history").column("n").to_pylist()
+        numbers = [number for number in history if number is not None]
+        assert numbers == list(range(len(numbers)))
+        assert numbers
+    finally:
+        arena.daemon.end()
