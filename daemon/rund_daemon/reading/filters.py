@@ -46,6 +46,7 @@ __all__ = [
     "Timestamp",
     "check_fields",
     "compare",
+    "comparer",
     "descend",
     "filter_columns",
     "has_word",
@@ -195,6 +196,28 @@ def _equals(value: Found, literal: Literal) -> bool:
 
 def _same_number(a: int | float, b: int | float) -> bool:
     return a == b or (a != a and b != b)  # noqa: PLR0124  # math.isnan fails on large integers
+
+
+def comparer(comparator: Operator, literal: Literal) -> Callable[[Found], bool]:
+    """Gives `compare` for one comparison, in a form that is fast over many values."""
+    if comparator.orders:
+        order, text, number, time_ns = _ORDERS[comparator], literal.text, literal.number, literal.time_ns
+
+        def ordered(value: Any) -> bool:
+            kind = type(value)
+            if kind is Timestamp:
+                return time_ns is not None and order(value.micros * 1000, time_ns)
+            if kind is str:
+                return order(value, text)
+            return (kind is float or kind is int) and number is not None and order(value, number)
+
+        return ordered
+    if comparator is not Operator.HAS and not literal.null:
+        wanted = comparator is Operator.EQUAL
+        return lambda value: (
+            _text_equals(value, literal) is wanted if type(value) is str else compare(value, comparator, literal)
+        )
+    return lambda value: compare(value, comparator, literal)
 
 
 def has_word(value: Found, literal: Literal) -> bool:

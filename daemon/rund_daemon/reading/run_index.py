@@ -19,7 +19,7 @@ from rund_daemon.catalog.run_fields import Path, RunFields
 from rund_daemon.model import Revision, Uid, Value
 
 from .filter_grammar import And, Comparison, Filter, Not, Or, leaves
-from .filters import RUN_TEXTS, compare, has_word
+from .filters import RUN_TEXTS, comparer, has_word
 from .order_by import OrderBy, sort_key
 from .positions import Position
 from .run_columns import Column, Mask, Rows
@@ -150,7 +150,7 @@ class _Evaluation:
 
     def mask(self, tree: Filter) -> Mask:
         if isinstance(tree, Comparison):
-            return self.holds(tree.path, lambda value: compare(value, tree.operator, tree.literal))
+            return self.holds(tree.path, comparer(tree.operator, tree.literal))
         if isinstance(tree, And):
             return self._all(tree.operands, np.ones(len(self.uids), np.bool_), np.logical_and)
         if isinstance(tree, Or):
