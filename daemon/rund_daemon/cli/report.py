@@ -6,7 +6,7 @@ Results go to stdout; hints, progress and errors go to stderr, so that the outpu
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias, TypeVar
@@ -120,6 +120,14 @@ class Report:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as progress:
             yield from progress.track(items, total=total, description=doing)
+
+    @contextmanager
+    def counting(self, doing: str) -> Iterator[Callable[[int], None]]:
+        """Gives what takes numbers of rows, and shows their sum on stderr while somebody looks."""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"))
+        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as progress:
+            task = progress.add_task(printable(doing), total=None)
+            yield lambda rows: progress.advance(task, rows)
 
     @contextmanager
     def waiting(self, doing: str) -> Iterator[None]:
