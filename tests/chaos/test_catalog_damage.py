@@ -120,7 +120,7 @@ def hurt_at(daemon: RawDaemon, tables: list[str], count: int) -> tuple[int, int]
     return served, refused
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(120, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [5, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_a_damaged_catalog_is_refused_or_served_and_made_again(tmp_path: Path, count: int) -> None:
     for daemon in running(tmp_path / "root"):
         tables = fill(daemon)

@@ -84,10 +84,10 @@ def _mend_segment(change: Change, layout: Layout, table: Uid, segment: Segment, 
     key = keys.numbered(table, segment.number)
     rows = sum(ref.rows for ref in refs)
     if size >= segment.length:
-        change.put(shelves.SEGMENTS, key, replace(segment, rows=rows))
+        change.put(shelves.SEGMENTS, key, replace(segment, rows=rows, batches=len(refs)))
     elif refs:
         # What is left of a torn batch stays where it is; rows go on behind it.
-        change.put(shelves.SEGMENTS, key, replace(segment, rows=rows, length=size))
+        change.put(shelves.SEGMENTS, key, replace(segment, rows=rows, length=size, batches=len(refs)))
     else:
         change.delete(shelves.SEGMENTS, key)
         change.delete(shelves.OPEN_SEGMENTS, key)

@@ -104,7 +104,7 @@ def _take_account(built: RebuiltTable, folder: TableFolder, account: Account) ->
             head, size = salvage.head, salvage.size
         length = max(size if sealed else end, end, len(head) if not refs else 0)
         rows = sum(ref.rows for ref in refs)
-        built.segments.append(Segment(number, sealed, length, rows, head or built.table.arrow_schema))
+        built.segments.append(Segment(number, sealed, length, rows, head or built.table.arrow_schema, len(refs)))
     built.refs = sorted(account.refs.values(), key=lambda ref: ref.first_row)
 
 
@@ -170,10 +170,17 @@ def _append(
     built.refs.extend(replace(ref, first_row=ref.first_row + rows) for ref in salvage.refs)
     length = salvage.size if sealed else salvage.end
     if segment is None:
-        built.segments.append(Segment(number, sealed, length, salvage.rows, salvage.head))
+        built.segments.append(Segment(number, sealed, length, salvage.rows, salvage.head, len(salvage.refs)))
     else:
         built.segments.remove(segment)
-        built.segments.append(replace(segment, length=length, rows=segment.rows + salvage.rows))
+        built.segments.append(
+            replace(
+                segment,
+                length=length,
+                rows=segment.rows + salvage.rows,
+                batches=segment.batches + len(salvage.refs),
+            )
+        )
     return rows + salvage.rows
 
 
