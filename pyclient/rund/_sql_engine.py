@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ._errors import OverLimitError, QueryError, WaitTimeoutError
+from ._errors import MissingPackageError, OverLimitError, QueryError, WaitTimeoutError
 from ._frames import package
 from ._sql_statement import Statement, parse_statement
 
@@ -30,6 +30,7 @@ _CLOSED = {
     "threads": "2",
 }
 _BATCH_ROWS = 100_000
+_OLDEST = 2
 
 
 @dataclass(slots=True)
@@ -87,8 +88,12 @@ def run_sql(
         QueryError: The SQL is wrong, or does what is not allowed.
         OverLimitError: It takes too much memory.
         WaitTimeoutError: It takes too long.
+        MissingPackageError: DuckDB is not installed, or too old.
     """
     duckdb = package("duckdb")
+    if int(duckdb.__version__.partition(".")[0]) < _OLDEST:
+        # What a statement names is read from the parser's own tree, and that of older ones was never tried.
+        raise MissingPackageError(f"duckdb {duckdb.__version__} is too old for SQL; pip install 'duckdb>={_OLDEST}'")
     connection = duckdb.connect(":memory:", config={**_CLOSED, "memory_limit": f"{max_memory_bytes // 1000}KB"})
     try:
         with _interrupted_after(connection, timeout) as interrupted:

@@ -254,6 +254,11 @@ class TestWhatItMustNotDo:
         with pytest.raises(rund.MissingPackageError, match="pip install duckdb"):
             run.query("SELECT 1")
 
+    def test_with_an_old_duckdb(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("duckdb.__version__", "1.4.4")
+        with pytest.raises(rund.MissingPackageError, match="too old"):
+            run.query("SELECT 1")
+
 
 def test_the_command(run: Run) -> None:
     command = [Path(sys.executable).with_name("rund"), "query", "--root", run.daemon.root]
