@@ -123,7 +123,7 @@ def page(results: Results) -> str:
     where = results["machine"]
     machine = (
         f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB, Linux {where['kernel']}, "
-        f"Python {where['python']}, {where['date']}"
+        f"Python {where['python']}, {where['date']}{results.get('note', '')}"
     )
     parts = [
         INTRODUCTION.format(machine=machine, rounds=results["rounds"]),

@@ -37,11 +37,11 @@ def open_scalars(folder: Path, _rank: int) -> Scalars:
 
 
 def kept(folder: Path) -> int:
-    """Operations that `neptune sync` would send, but for the one that creates the run."""
+    """Updates that `neptune sync` would send, one for each call."""
     count = 0
     for path in folder.rglob("*.sqlite3"):
         with sqlite3.connect(path) as database:
-            count += database.execute("SELECT count(*) FROM run_operations WHERE operation_type != 0").fetchone()[0]
+            count += database.execute("SELECT count(*) FROM run_operations WHERE operation_type = 0").fetchone()[0]
     return count
 
 
