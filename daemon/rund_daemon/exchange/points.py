@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ def sorted_points(points: Iterable[Point], skip: int) -> Iterator[Point]:
 
     A source that only grows in time keeps its first ones, however it is laid out.
     """
-    with sqlite3.connect("") as spool:
+    with closing(sqlite3.connect("")) as spool:
         # It is thrown away in any case.
         spool.execute("PRAGMA journal_mode = OFF")
         spool.execute("CREATE TABLE points (key TEXT, step INTEGER, time INTEGER, value)")
@@ -59,7 +60,6 @@ def sorted_points(points: Iterable[Point], skip: int) -> Iterator[Point]:
         order = "SELECT key, step, time, value FROM points ORDER BY time, step, rowid LIMIT -1 OFFSET ?"
         for key, step, time, value in spool.execute(order, (skip,)):
             yield Point(key, step, time, math.nan if value == _NAN_MARK else value)
-    spool.close()
 
 
 _NAN_MARK = b"nan"
