@@ -1,6 +1,6 @@
 """Measures rund beside other trackers on the same work, in interleaved rounds, and writes docs/performance.md.
 
-    make bench            all of it: three rounds, about 20 minutes once everything is installed
+    make bench            all of it: three rounds, or as many as 22 minutes allow, once everything is installed
     make bench-quick      rund and the limits, one round, about a minute; nothing is written
 
 Each sample is a process of its own, with the Python of the tracker's environment and a new folder (see `sample.py`). A
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="rund and the limits, one round; writes nothing")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=22, help="after which trackers get no further round")
     parser.add_argument("--peers", nargs="+", help="modules of peers/; all unless told otherwise")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--folder", type=Path, help="where roots and files are made; on a disk, not in memory")
@@ -51,7 +52,7 @@ def main() -> None:
     entries = [entry for entry in ENTRIES if entry.module in asked]
     kept = None if options.quick else RESULTS.with_suffix(".partial.json")
     rounds = 1 if options.quick else options.rounds
-    bench = Bench(rounds, options.quick, kept, fresh=options.fresh)
+    bench = Bench(rounds, options.quick, kept, time.monotonic() + 60 * options.minutes, fresh=options.fresh)
     with tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder) as folder:  # the path of a socket must be short
         bench.run(entries, [WORKLOADS[name] for name in options.workloads], Path(folder))
     print(f"\n{report.text(bench.results)}")
@@ -65,8 +66,8 @@ def main() -> None:
 class Bench:
     """The results, as far as they are there."""
 
-    def __init__(self, rounds: int, quick: bool, kept: Path | None, *, fresh: bool) -> None:
-        self._rounds, self._quick, self._kept = rounds, quick, kept
+    def __init__(self, rounds: int, quick: bool, kept: Path | None, deadline: float, *, fresh: bool) -> None:
+        self._rounds, self._quick, self._kept, self._deadline = rounds, quick, kept, deadline
         self._pythons: dict[str, Path] = {}
         self.results: dict[str, Any] = {"machine": machine(), "rounds": rounds, "peers": {}}
         if kept is not None and kept.exists() and not fresh:
@@ -104,6 +105,8 @@ class Bench:
         wanted = 1 if workload.name in ONCE else number + 1
         if reason is not None or len(samples) >= wanted:
             return
+        if samples and entry.environment and time.monotonic() > self._deadline:
+            return  # rund and the limits get all their rounds, the others what there is time for
         count = workload.quick if self._quick else entry.counts.get(workload.name, workload.count)
         began = time.monotonic()
         try:

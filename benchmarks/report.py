@@ -31,7 +31,8 @@ rund beside other trackers on the same work, in one run on one machine. `make be
 its chart and `benchmarks/results/peers.json`; `make bench-quick` measures rund and the limits alone.
 
 {machine}.
-Medians over rounds ({rounds}), in each of which every tracker had its turn at each workload, in a process of its own.
+Medians over rounds ({rounds}, or as many as there was time for), in each of which every tracker had its turn at each
+workload, in a process of its own.
 
 ![Rows a second, the cost of a call and what survives SIGKILL, of rund and of other trackers](images/performance.png)
 
