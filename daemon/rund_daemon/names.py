@@ -18,6 +18,7 @@ MAX_NAME_BYTES = 200
 RESERVED_PROJECTS = frozenset(
     {
         "catalog",
+        "incoming",
         "journals",
         "run",
         "trash",

@@ -53,6 +53,7 @@ from .ingest.adoption import JournalWatch
 from .ingest.recovery import recover, remove_unfinished
 from .ingest.sealing import Sealer
 from .ingest.sink import SegmentSink
+from .ingest.staging import Staging
 from .ingest.streams import Ingest
 from .limits import Limits
 from .listeners import Listener, listeners_of, prepare_socket
@@ -228,7 +229,7 @@ async def build(config: Config) -> Daemon:
     """
     listeners = listeners_of(config, os.environ)
     rooms = await _open_rooms(config, _access(config, listeners))
-    sessions = WriteSessions(rooms.runs, rooms.ingest, rooms.sealer, rooms.limits)
+    sessions = WriteSessions(rooms.runs, rooms.ingest, rooms.sealer, Staging(rooms.layout, rooms.floor), rooms.limits)
     identity = Identity(version(), str(uuid.uuid4()), rooms.layout.url, os.getpid(), socket.gethostname(), now())
     authorizer = Authorizer(TokenFile(config.root))
     calls = OpenCalls()

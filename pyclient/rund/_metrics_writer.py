@@ -159,7 +159,7 @@ class MetricsWriter:
             name = f"{self._run}/metrics/{self._spec.name}"
             self._table = metrics_calls.get_metrics_table(self._daemon.transport, name)
         schema = columns.table.schema if columns is not None else pa.schema([])
-        self._stream = WriteStream(self._daemon.transport, self._table.resource_name, schema=schema)
+        self._stream = WriteStream(self._daemon.transport, self._table.resource_name, schema=schema, staging=True)
         return self._stream
 
     def _close_stream(self, *, seal: bool) -> MetricTableInfo:

@@ -83,7 +83,7 @@ def write_all(daemon: Daemon, run: str, spec: TableSpec, columns: Columns) -> Me
     # Before the table is there: a row that is too large must not leave an empty table behind.
     batches = list(split(columns.table, daemon.info.limits))
     created = create(daemon, run, spec, columns)
-    stream = WriteStream(daemon.transport, created.resource_name, schema=columns.table.schema)
+    stream = WriteStream(daemon.transport, created.resource_name, schema=columns.table.schema, staging=True)
     try:
         for batch in batches:
             stream.write(batch)

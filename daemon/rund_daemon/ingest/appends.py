@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rund_daemon.model import ColumnRange, RequestKey, Uid
+from rund_daemon.segments.staged_file import StagedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Append:
         stream_id: the write stream; empty for rows that belong to none.
         sequence: its place in the stream.
         request: makes the retry of a single request recognisable.
+        first_sequence: where the range begins that it stands for, if that may be more than one batch of the stream.
+        staged: a file with its rows, in place of chunks.
         position: where the caller stands in its own source behind this batch; 0: as before.
         chunks: its rows; none for a batch without rows.
         head: schema message of its rows, as of a segment; a batch without rows has columns too.
@@ -54,9 +57,11 @@ class Append:
     answer: Callable[[BaseException | None], None]
     request: RequestKey | None = None
     position: int = 0
+    first_sequence: int | None = None
+    staged: StagedFile | None = None
     error: BaseException | None = field(default=None)
 
     @property
     def size(self) -> int:
-        """Bytes that it adds to its segments."""
+        """Bytes of it that are to be written."""
         return sum(len(chunk.data) for chunk in self.chunks)

@@ -110,7 +110,7 @@ def read_batch(data: bytes, schema: WireSchema, limits: Limits, field: str) -> p
     message = read_message(memoryview(data), 0, field)
     if message is None or message.kind != RECORD_BATCH or message.end != len(data):
         raise InvalidError(field, "is not one Arrow record batch message", reason=Reason.INVALID_ARROW)
-    return _decode(memoryview(data), message, schema.wire, limits, field)
+    return decode_batch(memoryview(data), message, schema.wire, limits, field)
 
 
 def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, list[pa.RecordBatch], list[Message]]:
@@ -120,7 +120,7 @@ def read_stream(data: bytes, limits: Limits, field: str) -> tuple[pa.Schema, lis
     messages = list(read_messages(view, field))[1:]
     if any(message.kind != RECORD_BATCH for message in messages):
         raise InvalidError(field, "has messages other than a schema and record batches", reason=Reason.INVALID_ARROW)
-    return schema, [_decode(view, message, schema, limits, field) for message in messages], messages
+    return schema, [decode_batch(view, message, schema, limits, field) for message in messages], messages
 
 
 def check_rows(batch: pa.RecordBatch, foreign: ForeignRows | None, field: str) -> None:
@@ -166,7 +166,8 @@ def make_chunk(
     yield Chunk(schema.head, data, batch.num_rows, xxhash.xxh3_64_intdigest(data), column_ranges(batch))
 
 
-def _decode(data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str) -> pa.RecordBatch:
+def decode_batch(data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str) -> pa.RecordBatch:
+    """Decodes and validates a record batch message. Raises as `read_batch` does."""
     _check_size(message, limits, field)
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(data[message.begin : message.end]), schema)

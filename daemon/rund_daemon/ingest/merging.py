@@ -134,7 +134,7 @@ def _worthwhile(blocks: list[_Block]) -> list[_Block]:
 
 def _merge(blocks: Sequence[_Block], states: Mapping[int, bytes]) -> Merge | None:
     segments = {number: segment for block in blocks for number, segment in block.segments.items()}
-    closed = [number for number in segments if states.get(number) == CLOSED]
+    closed = [number for number, segment in segments.items() if not segment.sealed]
     placed = [number - 1 for number in segments if states.get(number) == PLACED]
     if not closed and (len(blocks) < 2 or not placed):
         return None

@@ -31,7 +31,7 @@ class Recovery:
         cut: how many of them were cut back.
         cut_bytes: by how many bytes together.
         damaged: how many are gone or shorter than committed.
-        unfinished: folders of what was being made.
+        unfinished: folders of what was being made or handed over.
     """
 
     segments: int = 0
@@ -71,7 +71,7 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
         for link in layout.all_unfinished():
             if link.is_symlink():
                 _remove_unknown(snapshot, link)
-    return Recovery(segments, cut, cut_bytes, damaged, tuple(layout.all_unfinished()))
+    return Recovery(segments, cut, cut_bytes, damaged, (*layout.all_unfinished(), *layout.all_incoming()))
 
 
 def _home(snapshot: Snapshot, layout: Layout, uid: Uid) -> Path | None:

@@ -21,7 +21,7 @@ from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.ingest.accounts import account_for_exchange
-from rund_daemon.ingest.merging import CLOSED, Merge, plan_merges
+from rund_daemon.ingest.merging import CLOSED, PLACED, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.commit_log import Entry
@@ -115,6 +115,7 @@ class Sealer:
                     if not await self._replace(job):
                         break
                 else:
+                    await self._forget_placed(uid)
                     return
             except FileNotFoundError:
                 if attempt == _ATTEMPTS:
@@ -134,8 +135,22 @@ class Sealer:
 
     def _close_segments(self, change: Change, uid: Uid) -> None:
         self._sink.release(uid)
-        for key, _ in list(change.scan(shelves.OPEN_SEGMENTS, uid)):
+        for key in [key for key, state in change.scan(shelves.OPEN_SEGMENTS, uid) if not state]:
             change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
+
+    async def _forget_placed(self, uid: Uid) -> None:
+        """Forgets which small files could be joined with what comes behind them, when nothing comes any more."""
+        with self._catalog.snapshot() as snapshot:
+            table = table_by_uid(snapshot, uid)
+            run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
+            placed = [key for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid) if state == PLACED]
+
+        def forget(change: Change) -> None:
+            for key in placed:
+                change.delete(shelves.OPEN_SEGMENTS, key)
+
+        if placed and table and run and (table.sealed or run.status.ended):
+            await self._catalog.submit(forget)
 
     def _plan(self, uid: Uid) -> list[_Job]:
         with self._catalog.snapshot() as snapshot:

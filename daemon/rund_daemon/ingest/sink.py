@@ -144,8 +144,7 @@ class SegmentSink:
     def _write(files: TableFiles) -> None:
         files.write()
         failpoint("sink.appended")
-        for file in files.dirty:
-            file.sync()
+        files.sync()
 
     def _reject(self, uid: Uid, appends: Iterable[Append], error: OSError) -> None:
         logger.error("append_failed", extra={"table": uid.hex(), "error": str(error)})

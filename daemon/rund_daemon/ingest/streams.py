@@ -21,6 +21,7 @@ from rund_daemon.limits import MIB, Limits
 from rund_daemon.model import HISTORY_TABLE, MetricsTable, RequestKey, StreamMark, Uid
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.schemas import check_column_count, unify
+from rund_daemon.segments.staged_file import FIELD, StagedFile
 
 from .appends import Append, Chunk
 from .batches import (
@@ -37,6 +38,7 @@ from .batches import (
 )
 from .budget import ByteBudget
 from .plain_columns import PlainColumn, batch_of_columns
+from .staging import MAX_FILE_BATCHES, StagingFolder
 
 T = TypeVar("T")
 
@@ -166,6 +168,8 @@ class WriteStream:
         self._limits = ingest.limits
         self._budget = ByteBudget(ingest.limits.max_inflight_bytes)
         self._schema: WireSchema | None = None
+        self._staging: tuple[StagingFolder, WireSchema] | None = None
+        self._closed = False
         self._in_flight = 0
         self._error: BaseException | None = None
         self._news = asyncio.Event()
@@ -178,6 +182,16 @@ class WriteStream:
     def set_schema(self, data: bytes, name: str) -> None:
         """Sets the schema of the batches that follow as single messages."""
         self._schema = self._wire_schema(read_schema(data, self._limits, name))
+
+    def stage_in(self, folder: StagingFolder) -> bytes:
+        """Lets files be handed over in a folder, which goes with the stream.
+
+        Returns:
+            The schema message that they begin with, for batches of the schema that was set.
+        """
+        assert self._schema is not None
+        self._staging = folder, self._schema
+        return self._schema.head
 
     async def write_batch(self, sequence: int, data: bytes, position: int = 0) -> None:
         """Takes one record batch message of the schema that was set. Waits while too much is in flight."""
@@ -209,6 +223,28 @@ class WriteStream:
             return tuple(chunks)
 
         await self._send(sequence, wire, await off_loop(len(data), check), position=position)
+
+    async def write_staged(self, first: int, last: int, file_name: str, position: int = 0) -> None:
+        """Takes a file with the batches of a range of sequences."""
+        if self._staging is None:
+            raise InvalidError(
+                FIELD, "no folder was offered in this call (opened.staging); send the batches themselves"
+            )
+        if not 1 <= first <= last < first + MAX_FILE_BATCHES:
+            raise InvalidError(
+                f"{FIELD}.first_sequence", f"{first} to {last} is no range of 1 to {MAX_FILE_BATCHES} sequences"
+            )
+        folder, schema = self._staging
+        loop, foreign = asyncio.get_running_loop(), self.table.foreign
+        # Not the file's size, which nobody knows yet: a check holds one batch at a time.
+        await self._ingest.budget.take(self._limits.max_batch_bytes // 2)
+        try:
+            staged = await loop.run_in_executor(
+                None, lambda: folder.check(file_name, last - first + 1, schema.head, foreign, self._limits)
+            )
+        finally:
+            self._ingest.budget.give_back(self._limits.max_batch_bytes // 2)
+        await self._send(last, schema, (), position=position, first=first, staged=staged)
 
     async def write_columns(self, sequence: int, columns: Sequence[PlainColumn], position: int = 0) -> None:
         """Takes plain columns."""
@@ -268,8 +304,16 @@ class WriteStream:
 
     def close(self) -> None:
         """Gives up the stream. Batches on their way are still committed."""
+        self._closed = True
         self._ingest.forget(self)
         self._ingest.leave(self.table)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        """Removes what was staged and not taken, once nothing is on its way that lies there."""
+        if self._closed and not self._in_flight and self._staging is not None:
+            asyncio.get_running_loop().run_in_executor(None, self._staging[0].remove)
+            self._staging = None
 
     def _wire_schema(self, schema: pa.Schema) -> WireSchema:
         table = self.table
@@ -292,6 +336,8 @@ class WriteStream:
         request: RequestKey | None = None,
         *,
         position: int = 0,
+        first: int | None = None,
+        staged: StagedFile | None = None,
     ) -> None:
         if self._error is not None:
             raise self._error
@@ -306,6 +352,7 @@ class WriteStream:
             self._ingest.budget.give_back(size)
             self._in_flight -= 1
             self._ingest.answered(table, self.stream_id)
+            self._remove_folder()
             if error is not None:
                 self.fail(error)
             else:
@@ -324,6 +371,8 @@ class WriteStream:
             answer,
             request,
             position,
+            first,
+            staged,
         )
         self._ingest.enqueue(append, table)
 

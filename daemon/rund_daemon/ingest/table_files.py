@@ -29,12 +29,15 @@ from rund_daemon.model import (
 )
 from rund_daemon.segments.commit_log import CommitLog, Entry
 from rund_daemon.segments.heads import read_head, segment_head
-from rund_daemon.segments.layout import Layout, make_durable_folder
+from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import OpenSegment
 from rund_daemon.segments.schemas import unify
+from rund_daemon.segments.staged_file import StagedFile
 
 from .accounts import open_log
 from .appends import Append, Chunk
+from .merging import CLOSED, PLACED, SMALL_BYTES
+from .placing import PlacedFiles, refs_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +73,9 @@ class TableFiles:
         self._streams: dict[str, StreamMark] = {}
         # Schemas that the table's schema is known to hold.
         self._heads: set[bytes] = set()
-        # Segments that nobody has closed for sealing: those that are open, and those whose schema was not kept open.
+        # Segments that wait for a sealing that nobody has asked for.
         self._unsealed: dict[int, Segment] = {}
+        self._placed = PlacedFiles(table.uid, folder, layout)
         self._begin()
 
     def _begin(self) -> None:
@@ -144,7 +148,7 @@ class TableFiles:
         Raises:
             StateError: the table is sealed.
             SequenceGapError: the batch before it is missing.
-            InvalidError: INVALID_COLUMN: the table can't hold its columns.
+            InvalidError: INVALID_COLUMN: the table can't hold its columns; or its staged file is gone.
         """
         if self._is_repeated(snapshot, append):
             return False
@@ -155,7 +159,10 @@ class TableFiles:
                 field="metrics_table",
             )
         extended = self._extended(append.head)
-        self._follow_on(snapshot, append)
+        self._check_follows(snapshot, append)
+        if append.staged is not None and append.staged.batches:
+            self._place_file(append.staged)
+        self._note(snapshot, append)
         for chunk in append.chunks:
             self._place(chunk)
         self._planned_schema = extended
@@ -174,6 +181,12 @@ class TableFiles:
         for file in self.dirty:
             file.flush()
 
+    def sync(self) -> None:
+        """Makes them durable."""
+        for file in self.dirty:
+            file.sync()
+        self._placed.sync()
+
     def record(self, change: Change, now: Micros) -> None:
         """Puts the group's records."""
         uid = self._table.uid
@@ -185,6 +198,7 @@ class TableFiles:
             key = keys.numbered(uid, entry.record.number)
             change.put(shelves.SEGMENTS, key, entry.record)
             change.put(shelves.OPEN_SEGMENTS, key, b"")
+        self._record_placed(change)
         for stream_id, stream in self._planned_streams.items():
             change.put(shelves.STREAMS, keys.named(uid, stream_id), replace(stream, commit_time=now))
         for request in self._planned_requests.values():
@@ -205,6 +219,8 @@ class TableFiles:
                 self._layout.new_segment(self._table.uid, number).unlink(missing_ok=True)
             entry.committed = entry.record.length
             self._unsealed[number] = entry.record
+        self._unsealed.update((segment.number, segment) for segment in self._placed.segments if _is_small(segment))
+        self._placed.keep()
         for entry in self._retired:
             entry.file.close()
         self._begin()
@@ -213,7 +229,8 @@ class TableFiles:
         if self._log is None:
             return
         try:
-            self._log.append(Entry(self._planned_mark, refs=self._refs, streams=self._planned_streams))
+            placed = [segment.number for segment in self._placed.segments]
+            self._log.append(Entry(self._planned_mark, refs=self._refs, streams=self._planned_streams, sealed=placed))
         except OSError as error:
             # The commit stands without it. It is begun anew when the table is loaded again.
             logger.warning("commit_log_failed", extra={"table": self._table.uid.hex(), "error": str(error)})
@@ -222,6 +239,7 @@ class TableFiles:
 
     def take_back(self) -> None:
         """Removes what was written of the group: its bytes may be what filled the disk."""
+        self._placed.take_back()
         for number, entry in self._touched.items():
             with suppress(OSError):  # then it is cut off when it is opened again
                 if entry.committed:
@@ -258,11 +276,17 @@ class TableFiles:
         tables = {table.input_table_id: table.foreign_table_url} if table.foreign_table_url else {}
         return segment_head(unified, table.columns, tables)
 
-    def _follow_on(self, snapshot: Snapshot, append: Append) -> None:
+    def _check_follows(self, snapshot: Snapshot, append: Append) -> None:
         if append.stream_id:
             mark = self._stream(snapshot, append.stream_id)
-            if append.sequence != mark.sequence + 1:
-                raise SequenceGapError(mark.sequence, append.sequence)
+            first = append.sequence if append.first_sequence is None else append.first_sequence
+            # Of a range that is committed in part the rest is wanted, and its file has more: it is sent again.
+            if first != mark.sequence + 1:
+                raise SequenceGapError(mark.sequence, first)
+
+    def _note(self, snapshot: Snapshot, append: Append) -> None:
+        if append.stream_id:
+            mark = self._stream(snapshot, append.stream_id)
             position = append.position or mark.position
             self._planned_streams[append.stream_id] = replace(mark, sequence=append.sequence, position=position)
         elif append.request is not None and append.request.request_id:
@@ -294,27 +318,47 @@ class TableFiles:
         )
         self._touched[segment.number] = entry
 
+    def _place_file(self, staged: StagedFile) -> None:
+        """Takes a file in as a sealed segment. What is open is closed, so that each segment's rows stay together."""
+        mark = self._planned_mark
+        # The number before it is left for the file that it is joined into, so that numbers go on in the order of rows.
+        segment = self._placed.place(staged, mark.next_segment + 1)
+        self._retired.extend(self._open.values())
+        self._open.clear()
+        self._refs.extend(refs_of(staged, segment.number, mark.rows))
+        self._planned_mark = replace(
+            mark,
+            rows=mark.rows + segment.rows,
+            batches=mark.batches + len(staged.batches),
+            bytes=mark.bytes + segment.length,
+            next_segment=segment.number + 1,
+        )
+
+    def _record_placed(self, change: Change) -> None:
+        uid, placed = self._table.uid, self._placed.segments
+        for segment in placed:
+            key = keys.numbered(uid, segment.number)
+            change.put(shelves.SEGMENTS, key, segment)
+            if _is_small(segment):
+                change.put(shelves.OPEN_SEGMENTS, key, PLACED)
+        for key, state in list(change.scan(shelves.OPEN_SEGMENTS, uid)) if placed else ():
+            if not state and keys.number_of(key) < placed[-1].number:
+                change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
+
     def _create(self, head: bytes) -> _Open:
         if len(self._open) >= MAX_OPEN_SCHEMAS:
             self._retired.append(self._open.pop(next(iter(self._open))))
         mark = self._planned_mark
         record = Segment(mark.next_segment, sealed=False, length=len(head), rows=0, arrow_schema=head)
-        self._announce(record)
+        self._layout.announce_segment(self._table.uid, record.number, self._folder / record.file_name)
         file = OpenSegment.create(self._folder / record.file_name, head)
         self._planned_mark = replace(mark, next_segment=mark.next_segment + 1, bytes=mark.bytes + len(head))
         self._open[head] = _Open(file, record, 0)
         return self._open[head]
 
-    def _announce(self, segment: Segment) -> None:
-        """Leaves a link, by which the next start finds the file if this daemon dies before the commit.
 
-        It is not synced: it helps against a kill, and after a loss of power the file is found by `rund fsck`.
-        """
-        link = self._layout.new_segment(self._table.uid, segment.number)
-        with suppress(OSError):
-            make_durable_folder(link.parent)  # runs go to trash through it, and trust it
-            link.unlink(missing_ok=True)
-            link.symlink_to(self._folder / segment.file_name)
+def _is_small(segment: Segment) -> bool:
+    return segment.length < SMALL_BYTES
 
 
 def _folder(snapshot: Snapshot, layout: Layout, run_uid: Uid, table: MetricsTable | None) -> Path | None:

@@ -4,6 +4,7 @@
   daemon.json, daemon.lock, daemon.error, rund.toml
   catalog/                                   LMDB
   journals/<writer-id>.*                     clients' journals
+  incoming/<call>/                           files that a client hands over in a call, and that go with it
   <project>/runs/<run>/
     run.json
     metrics/<table>/<nnnnnn>.arrow(s)
@@ -20,6 +21,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +74,28 @@ class Layout:
         """Link to a segment of a metrics table that no commit knows yet: it finds the file if none ever does."""
         return self.trash / "new" / f"{table.hex()}.{number:06d}"
 
+    def announce_segment(self, table: bytes, number: int, path: Path) -> None:
+        """Leaves a link, by which the next start finds the file if this daemon dies before the commit.
+
+        It is not synced: it helps against a kill, and after a loss of power the file is found by `rund fsck`.
+        """
+        link = self.new_segment(table, number)
+        with suppress(OSError):
+            make_durable_folder(link.parent)  # runs go to trash through it, and trust it
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+
     def all_unfinished(self) -> list[Path]:
         """Folders of what is being made, and links to segments."""
         return sorted((self.trash / "new").glob("*"))
+
+    def incoming(self, call: bytes) -> Path:
+        """Folder for the files that are handed over in a call. What an earlier daemon left there is nobody's."""
+        return self.root / "incoming" / call.hex()
+
+    def all_incoming(self) -> list[Path]:
+        """Folders for files that are handed over."""
+        return sorted((self.root / "incoming").glob("*"))
 
     def bulk_data(self, project: str, run: str) -> Path:
         """Folder of a run's side files."""

@@ -33,13 +33,16 @@ class Message:
     rows: int = 0
 
 
-def read_message(data: memoryview, begin: int, field: str, *, compressed: bool = False) -> Message | None:
+def read_message(
+    data: memoryview, begin: int, field: str, *, available: int | None = None, compressed: bool = False
+) -> Message | None:
     """Reads the head of the message at an offset; None at an end mark or the end of the data.
 
     Args:
         data: the buffer.
         begin: where the message begins.
         field: path of the request's field, for errors.
+        available: how far the data goes on, if the buffer holds no more than the message's head.
         compressed: whether its body may be compressed, as in files that the daemon has made.
 
     Raises:
@@ -53,7 +56,7 @@ def read_message(data: memoryview, begin: int, field: str, *, compressed: bool =
             raise _invalid(field, "does not begin with an Arrow IPC message (format 0.15 or later)")
         if head_length == 0:
             return None
-        return _parse(data, begin, head_length, field, compressed=compressed)
+        return _parse(data, begin, head_length, field, len(data) if available is None else available, compressed)
     except (struct.error, IndexError) as error:
         raise _invalid(field, "ends in the middle of an Arrow IPC message") from error
 
@@ -72,7 +75,9 @@ def schema_at(head: memoryview) -> int:
     return header_at + int(struct.unpack_from("<I", head, header_at)[0])
 
 
-def _parse(data: memoryview, begin: int, head_length: int, field: str, *, compressed: bool) -> Message:
+def _parse(
+    data: memoryview, begin: int, head_length: int, field: str, available: int, compressed: bool
+) -> Message:
     head = data[begin + 8 : begin + 8 + head_length]
     if len(head) != head_length or head_length % 8:
         raise _invalid(field, "has an Arrow IPC message that is cut off or not padded to 8 bytes")
@@ -81,7 +86,7 @@ def _parse(data: memoryview, begin: int, head_length: int, field: str, *, compre
     body_at = _slot(head, table, _BODY_LENGTH)
     body_length = struct.unpack_from("<q", head, body_at)[0] if body_at else 0
     end = begin + 8 + head_length + body_length
-    if body_length < 0 or body_length % 8 or end > len(data):
+    if body_length < 0 or body_length % 8 or end > available:
         raise _invalid(field, "has an Arrow IPC body that is cut off or not padded to 8 bytes")
     kind = head[kind_at] if kind_at else 0
     if kind != RECORD_BATCH:

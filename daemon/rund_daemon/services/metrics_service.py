@@ -70,7 +70,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         self, request_iterator: AsyncIterator[pb.WriteMetricsRequest], context: Context
     ) -> AsyncIterator[pb.WriteMetricsResponse]:
         """Takes a stream of batches."""
-        async for response in self._sessions.run(request_iterator):
+        async for response in self._sessions.run(request_iterator, context.peer()):
             yield response
 
     async def LogScalars(self, request: pb.LogScalarsRequest, context: Context) -> pb.LogScalarsResponse:

@@ -15,6 +15,7 @@ from rund_pb.v1 import metrics_service_pb2 as pb
 from rund_daemon.catalog.lookup import TableState
 from rund_daemon.errors import DrainingError, InvalidError, RundError
 from rund_daemon.ingest.sealing import Sealer
+from rund_daemon.ingest.staging import MAX_FILE_BYTES, Staging
 from rund_daemon.ingest.streams import Ingest, WriteStream
 from rund_daemon.limits import Limits
 from rund_daemon.names import parse_metrics_table
@@ -29,16 +30,22 @@ Responses = AsyncIterator[pb.WriteMetricsResponse]
 class WriteSessions:
     """All WriteMetrics calls of the daemon."""
 
-    def __init__(self, runs: Runs, ingest: Ingest, sealer: Sealer, limits: Limits) -> None:
+    def __init__(self, runs: Runs, ingest: Ingest, sealer: Sealer, staging: Staging, limits: Limits) -> None:
         self._runs = runs
+        self._staging = staging
         self._ingest = ingest
         self._sealer = sealer
         self._limits = limits
         self._open: set[_Session] = set()
         self._draining = False
 
-    async def run(self, requests: Requests) -> Responses:
-        """Serves one call."""
+    async def run(self, requests: Requests, peer: str) -> Responses:
+        """Serves one call.
+
+        Args:
+            requests: what the caller says.
+            peer: gRPC's name of its address.
+        """
         if self._draining:
             raise DrainingError
         opening = await _first(requests)
@@ -58,7 +65,9 @@ class WriteSessions:
             if opening.arrow_schema:
                 stream.set_schema(opening.arrow_schema, "open.arrow_schema")
             position = await self._ingest.position(stream)
-            yield self._opened(stream, state, position)
+            local = peer.startswith("unix:")
+            staging = await self._offer(stream) if local and opening.staging and opening.arrow_schema else None
+            yield self._opened(stream, state, position, staging)
             async for response in session.acks():
                 yield response
             if session.close is not None:
@@ -77,7 +86,18 @@ class WriteSessions:
         for session in self._open:
             session.drain()
 
-    def _opened(self, stream: WriteStream, state: TableState, position: int) -> pb.WriteMetricsResponse:
+    async def _offer(self, stream: WriteStream) -> pb.WriteMetricsResponse.Staging:
+        folder = await asyncio.get_running_loop().run_in_executor(None, self._staging.open_folder)
+        return pb.WriteMetricsResponse.Staging(
+            folder=str(folder.path),
+            arrow_schema=stream.stage_in(folder),
+            max_file_bytes=MAX_FILE_BYTES,
+            min_free_bytes=folder.min_free_bytes,
+        )
+
+    def _opened(
+        self, stream: WriteStream, state: TableState, position: int, staging: pb.WriteMetricsResponse.Staging | None
+    ) -> pb.WriteMetricsResponse:
         return pb.WriteMetricsResponse(
             opened=pb.WriteMetricsResponse.Opened(
                 committed_sequence=stream.committed,
@@ -85,6 +105,7 @@ class WriteSessions:
                 max_batch_bytes=self._limits.max_batch_bytes,
                 max_inflight_bytes=self._limits.max_inflight_bytes,
                 committed_position=position,
+                staging=staging,
             )
         )
 
@@ -183,8 +204,11 @@ class _Session:
             case "columns":
                 columns = [plain_column_from_pb(column, "batch.columns") for column in batch.columns.columns]
                 await self._stream.write_columns(sequence, columns, position)
+            case "staged":
+                staged = batch.staged
+                await self._stream.write_staged(staged.first_sequence, sequence, staged.file_name, position)
             case _:
-                raise InvalidError("batch", "it has no payload; set arrow_batch, arrow_stream or columns")
+                raise InvalidError("batch", "it has no payload; set arrow_batch, arrow_stream, columns or staged")
 
 
 async def _first(requests: Requests) -> pb.WriteMetricsRequest.Open:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -26,47 +25,10 @@ from rund._errors import (
     WrongStateError,
 )
 
+from .parcels import FILE_BYTES, FILES_BYTES, LEAST_FILE_BYTES, Bundle, Closing, Files, Parcel, StreamLimits
+
 _LOOK_S = 1.0
 """How often the supervisor looks whether an answer is overdue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A batch on its way.
-
-    Attributes:
-        sequence: Its place in the stream.
-        schema: The Arrow schema message that it belongs to.
-        data: The Arrow record batch message.
-        position: Where the writer stands in its own source behind it; 0: as before.
-    """
-
-    sequence: int
-    schema: bytes
-    data: pa.Buffer
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """The wish to end the stream, and perhaps to seal the table."""
-
-    seal: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """What the daemon said when it opened the stream.
-
-    Attributes:
-        batch_bytes: The largest Arrow message.
-        inflight_bytes: How much may wait for its ack.
-        position: Where the writer stood in its own source when the stream last committed; 0 when it did not say.
-    """
-
-    batch_bytes: int
-    inflight_bytes: int
-    position: int = 0
 
 
 class Outbox:
@@ -97,6 +59,9 @@ class Outbox:
         self._call: object = None
         self._call_error: RundError | None = None
         self._sent: int | None = None  # by the present call; None until the daemon has opened it
+        self._unsent_bytes = 0
+        self._files: Files | None = None
+        self._files_sent: list[int] = []  # last sequences of those that are not acknowledged
         self._close_sent = False
         self._waiting_since: float | None = None
         self._stalled_since = time.monotonic()
@@ -116,7 +81,9 @@ class Outbox:
             self._last += 1
             self._parcels[self._last] = Parcel(self._last, schema, data, position)
             self._bytes += data.size
-            self._sendable.notify_all()
+            self._unsent_bytes += data.size
+            if not self._gathers():
+                self._sendable.notify_all()
             self._wake_supervisor()
             return self._last
 
@@ -190,6 +157,7 @@ class Outbox:
         with self._lock:
             self._call, self._call_error = call, None
             self._sent, self._close_sent = None, False
+            self._files, self._files_sent = None, []
             self._waiting_since = time.monotonic()
             return next(iter(self._parcels.values())).schema if self._parcels else b""
 
@@ -231,23 +199,27 @@ class Outbox:
 
     # For a call.
 
-    def next_message(self, call: object) -> Parcel | Closing | None:
+    def next_message(self, call: object) -> Parcel | Bundle | Closing | None:
         """Waits for what the call has to send next; None when it has ended."""
         with self._lock:
             self._sendable.wait_for(lambda: call is not self._call or self._next() is not None)
             if call is not self._call:
                 return None
-            message = self._next()
-            if isinstance(message, Parcel):
-                self._sent = message.sequence
-            else:
-                self._close_sent = True
+            following = self._next()
+            message = self._take(following) if isinstance(following, Parcel) else following
+            self._close_sent = not isinstance(following, Parcel)
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
             return message
 
-    def opened(self, call: object, committed: int, limits: StreamLimits) -> None:
-        """The daemon has opened the stream and holds it up to a sequence."""
+    def stop_files(self, call: object) -> None:
+        """Files can't be written any more: what follows is sent as it is."""
+        with self._lock:
+            if call is self._call:
+                self._files, self._files_sent = None, []
+
+    def opened(self, call: object, committed: int, limits: StreamLimits, files: Files | None = None) -> None:
+        """The daemon has opened the stream and holds it up to a sequence; perhaps it takes files, too."""
         with self._lock:
             if call is not self._call:
                 return
@@ -260,6 +232,7 @@ class Outbox:
             self._last = max(self._last, committed)
             self._sent = committed
             self._commit(committed)
+            self._unsent_bytes, self._files = self._bytes, files
             self._sendable.notify_all()
 
     def acked(self, call: object, committed: int) -> None:
@@ -288,7 +261,42 @@ class Outbox:
     def _next(self) -> Parcel | Closing | None:
         if self._sent is None or self._close_sent:
             return None
-        return self._parcels.get(self._sent + 1) if self._sent < self._last else self._closing
+        if self._sent == self._last:
+            return self._closing
+        parcel = self._parcels.get(self._sent + 1)
+        waits = parcel is not None and self._gathers() and self._may_be_filed(parcel)
+        return None if waits else parcel
+
+    def _gathers(self) -> bool:
+        """Whether batches gather for the next file, because the last one is still with the daemon."""
+        under_way = len(self._files_sent)
+        return under_way > 0 and (under_way > 1 or self._unsent_bytes < FILE_BYTES)
+
+    def _may_be_filed(self, parcel: Parcel) -> bool:
+        return self._files is not None and self._files.takes(parcel.schema)
+
+    def _take(self, first: Parcel) -> Parcel | Bundle:
+        """What goes next: the batch, or a file that begins with it."""
+        filed = self._fileable(first)
+        taken = filed or [first]
+        self._sent = taken[-1].sequence
+        self._unsent_bytes -= sum(parcel.data.size for parcel in taken)
+        if not filed:
+            return first
+        self._files_sent.append(self._sent)
+        return Bundle(tuple(filed))
+
+    def _fileable(self, first: Parcel) -> list[Parcel]:
+        """The batches of the next file; none if they are not worth one."""
+        if self._unsent_bytes < LEAST_FILE_BYTES or not self._may_be_filed(first):
+            return []
+        parcels, size = [first], first.data.size
+        while (following := self._parcels.get(parcels[-1].sequence + 1)) is not None:
+            if following.schema != first.schema or size + following.data.size > FILE_BYTES:
+                break
+            parcels.append(following)
+            size += following.data.size
+        return parcels if size >= LEAST_FILE_BYTES else []
 
     def _begin_waiting(self) -> None:
         if not self._wanted():
@@ -303,7 +311,8 @@ class Outbox:
     def _has_room(self, size: int) -> bool:
         if self.limits is None:
             return False
-        return not self._parcels or self._bytes + size <= self.limits.inflight_bytes
+        room = self.limits.inflight_bytes if self._files is None else max(FILES_BYTES, self.limits.inflight_bytes)
+        return not self._parcels or self._bytes + size <= room
 
     def _commit(self, committed: int) -> None:
         now = time.monotonic()
@@ -312,6 +321,9 @@ class Outbox:
             self._bytes -= parcel.data.size if parcel is not None else 0
             self._stalled_since = now
         self.committed = max(self.committed, committed)
+        if self._files_sent and self._files_sent[0] <= committed:
+            self._files_sent = [last for last in self._files_sent if last > committed]
+            self._sendable.notify_all()
         owes = self._close_sent or (self._sent or 0) > self.committed
         self._waiting_since = now if owes else None
         self._progress.notify_all()

@@ -12,7 +12,9 @@ from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
 from rund._errors import DaemonUnavailableError, RundError
 
-from .outbox import Closing, Outbox, Parcel, StreamLimits
+from .outbox import Outbox
+from .parcels import Bundle, Closing, Parcel, StreamLimits
+from .staging import StagingFolder
 
 
 class StreamTransport(Protocol):
@@ -45,6 +47,7 @@ class WriteCall:
         self._transport = transport
         self._outbox = outbox
         self._opening = opening
+        self._folder: StagingFolder | None = None
         # Any: grpc has no public name for a call that is also an iterator.
         self._call: Any = None
 
@@ -66,6 +69,16 @@ class WriteCall:
         if self._call is not None:
             self._call.cancel()
 
+    def put_down(self, bundle: Bundle) -> str | None:
+        """Puts batches into a file for the daemon and gives its name; None if they have to be sent."""
+        if self._folder is None:
+            return None
+        try:
+            return self._folder.write(bundle.parcels)
+        except OSError:
+            self._outbox.stop_files(self)
+            return None
+
     def _read(self) -> None:
         error: RundError = DaemonUnavailableError("the daemon ended the stream without a word")
         try:
@@ -79,8 +92,16 @@ class WriteCall:
         kind = response.WhichOneof("message")
         if kind == "opened":
             said = response.opened
-            limits = StreamLimits(said.max_batch_bytes, said.max_inflight_bytes, said.committed_position)
-            self._outbox.opened(self, said.committed_sequence, limits)
+            table = said.metrics_table
+            limits = StreamLimits(
+                said.max_batch_bytes,
+                said.max_inflight_bytes,
+                said.committed_position,
+                table.input_table_id if table.foreign_table_url else None,
+            )
+            if said.HasField("staging"):
+                self._folder = StagingFolder.find(said.staging)
+            self._outbox.opened(self, said.committed_sequence, limits, self._folder)
         elif kind == "ack":
             self._outbox.acked(self, response.ack.committed_sequence)
         elif kind == "draining":
@@ -113,20 +134,35 @@ class _Requests:
             self._prepare(message)
         return self._ahead.pop(0)()
 
-    def _prepare(self, message: Parcel | Closing) -> None:
+    def _prepare(self, message: Parcel | Bundle | Closing) -> None:
         if isinstance(message, Closing):
             close = pb.WriteMetricsRequest.Close(seal=message.seal)
             self._ahead.append(lambda: pb.WriteMetricsRequest(close=close))
-            return
-        if message.schema != self._schema:
-            self._schema = message.schema
-            schema = pb.WriteMetricsRequest.Schema(arrow_schema=message.schema)
+        elif isinstance(message, Parcel):
+            self._send(message)
+        elif (name := self._call.put_down(message)) is not None:
+            self._ahead.append(lambda: _staged(name, message))
+        else:
+            for parcel in message.parcels:
+                self._send(parcel)
+
+    def _send(self, parcel: Parcel) -> None:
+        if parcel.schema != self._schema:
+            self._schema = parcel.schema
+            schema = pb.WriteMetricsRequest.Schema(arrow_schema=parcel.schema)
             self._ahead.append(lambda: pb.WriteMetricsRequest(schema=schema))
         # The bytes are copied as late as possible, and once.
         self._ahead.append(
             lambda: pb.WriteMetricsRequest(
                 batch=pb.WriteMetricsRequest.Batch(
-                    sequence=message.sequence, arrow_batch=message.data.to_pybytes(), position=message.position
+                    sequence=parcel.sequence, arrow_batch=parcel.data.to_pybytes(), position=parcel.position
                 )
             )
         )
+
+
+def _staged(name: str, bundle: Bundle) -> pb.WriteMetricsRequest:
+    staged = pb.WriteMetricsRequest.Staged(file_name=name, first_sequence=bundle.parcels[0].sequence)
+    position = max(parcel.position for parcel in bundle.parcels)
+    last = bundle.parcels[-1].sequence
+    return pb.WriteMetricsRequest(batch=pb.WriteMetricsRequest.Batch(sequence=last, staged=staged, position=position))

@@ -7,6 +7,7 @@ A batch is kept until the daemon has acknowledged it. When a call breaks, anothe
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -19,7 +20,8 @@ from rund._errors import ForkedProcessError, InternalError, OverLimitError, Rund
 from rund._identity import new_writer_id
 
 from .fork_guard import ForkGuard
-from .outbox import Closing, Outbox, StreamLimits
+from .outbox import Outbox
+from .parcels import Closing, StreamLimits
 from .retry import LONGEST_PAUSE_S, pauses
 from .write_call import StreamTransport, WriteCall
 
@@ -32,6 +34,9 @@ MAX_PIECE_ROWS = 1 << 20
 """Rows of one message: columns of nulls have rows, but no bytes that would bound them."""
 
 _OPEN_AGAIN = frozenset({"UNAVAILABLE", "OUT_OF_RANGE", "NO_SPACE"})
+# The field that the daemon blames for a file that it can't take.
+_STAGED = "batch.staged"
+_INPUT_TABLE_ID = "input_table_id"
 # gRPC's own words for a connection that broke. With a reason they are the daemon's, and final.
 _BROKEN = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
 
@@ -49,6 +54,8 @@ class WriteStream:
         writer_id: Id of this process as a writer of the run, if it is one.
         find_table: Gives the table's name anew when there is no run of the old one: it may have been renamed.
         patience_s: How long to go on while nothing becomes durable, in seconds; None means for ever.
+        staging: Whether large batches are handed over as files where that can be done. Files come between the
+            segments that small batches go into, so it is for streams of much data.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class WriteStream:
         writer_id: str = "",
         find_table: Callable[[], str] | None = None,
         patience_s: float | None = PATIENCE_S,
+        staging: bool = False,
     ) -> None:
         self.table_name = table_name
         self.stream_id = stream_id or new_writer_id()
@@ -76,6 +84,7 @@ class WriteStream:
             arrow_schema=message,
             create_missing=create_missing,
             writer_id=writer_id,
+            staging=staging and os.environ.get("RUND_STAGING") != "0",
         )
         self._find_table = find_table
         self._call: WriteCall | None = None
@@ -135,6 +144,8 @@ class WriteStream:
         outbox = self._own_outbox()
         limits = outbox.ask_open(wait=True)
         assert limits is not None
+        if limits.input_table_id is not None:
+            batch = _with_input_table(batch, limits.input_table_id)
         schema = self._message_of(batch.schema)
         sequence = 0
         # Half of what may be on its way, so that the next piece is made while this one travels.
@@ -245,6 +256,10 @@ class WriteStream:
         return moved
 
     def _may_go_on(self, error: RundError) -> bool:
+        if self._opening.staging and any(fault.field.startswith(_STAGED) for fault in error.field_violations):
+            # Over the socket the batches go, or the daemon says which of them is to blame.
+            self._opening.staging = False
+            return True
         if _may_open_again(error) and not self._out_of_patience():
             return True
         self._outbox.fail(error)
@@ -269,6 +284,14 @@ def _may_open_again(error: RundError) -> bool:
     if error.code in _OPEN_AGAIN or error.reason in _OPEN_AGAIN:
         return True
     return not error.reason and error.code in _BROKEN
+
+
+def _with_input_table(batch: pa.RecordBatch, input_table_id: int) -> pa.RecordBatch:
+    """Adds the column that the daemon would add: with it the batch can be stored as it is."""
+    if _INPUT_TABLE_ID in batch.schema.names:
+        return batch
+    ids = pa.repeat(pa.scalar(input_table_id, pa.int32()), batch.num_rows)
+    return batch.append_column(pa.field(_INPUT_TABLE_ID, pa.int32()), ids)
 
 
 def _whole(batch: pa.RecordBatch, max_bytes: int) -> pa.Buffer:
