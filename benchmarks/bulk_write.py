@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -32,15 +32,25 @@ BATCHES = 100
 Batches = Sequence[pa.RecordBatch]
 
 
+class Way(Protocol):
+    """One way to write."""
+
+    def write(self, batches: Batches) -> None:
+        """Writes all batches of a workload, and returns when they are where this way puts them."""
+
+    def stop(self) -> None:
+        """Ends it."""
+
+
 def w2() -> Batches:
     """Batches of 10,000 rows of two integers and three floats."""
     chance, rows = np.random.default_rng(2), 10_000
     return [
         pa.record_batch(
             {
-                "step": np.arange(number * rows, (number + 1) * rows),
-                "sample": chance.integers(0, 1 << 40, rows),
-                **{name: chance.random(rows) for name in ("loss", "accuracy", "weight")},
+                "step": pa.array(np.arange(number * rows, (number + 1) * rows)),
+                "sample": pa.array(chance.integers(0, 1 << 40, rows)),
+                **{name: pa.array(chance.random(rows)) for name in ("loss", "accuracy", "weight")},
             }
         )
         for number in range(BATCHES)
@@ -92,11 +102,12 @@ class Flight:
 
     def write(self, batches: Batches) -> None:
         """Uploads; returns when the server has written all, into the page cache."""
-        writer, reader = self._client.do_put(flight.FlightDescriptor.for_path("t"), batches[0].schema)
+        answers: Any  # the stubs give it no method to read with
+        writer, answers = self._client.do_put(flight.FlightDescriptor.for_path("t"), batches[0].schema)
         for batch in batches:
             writer.write_batch(batch)
         writer.done_writing()
-        while reader.read() is not None:
+        while answers.read() is not None:
             pass
         writer.close()
 
@@ -165,7 +176,7 @@ def measure(folder: Path, batches: Batches, rounds: int) -> dict[str, dict[str, 
     folders = {name: folder / name for name in ("hand-over", "grpc", "flight", "file")}
     for path in folders.values():
         path.mkdir()
-    ways = {
+    ways: dict[str, Way] = {
         "hand-over": Rund(folders["hand-over"], staging=True),
         "grpc": Rund(folders["grpc"], staging=False),
         "flight": Flight(folders["flight"]),

@@ -32,7 +32,14 @@ class PlacedFiles:
         Raises:
             InvalidError: it is not there any more.
         """
-        segment = Segment(number, sealed=True, length=staged.length, rows=staged.rows, arrow_schema=staged.head, batches=len(staged.batches))
+        segment = Segment(
+            number,
+            sealed=True,
+            length=staged.length,
+            rows=staged.rows,
+            arrow_schema=staged.head,
+            batches=len(staged.batches),
+        )
         target = self._folder / segment.file_name
         make_durable_folder(self._folder)
         self._layout.announce_segment(self._table, number, target)

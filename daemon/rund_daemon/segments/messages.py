@@ -75,9 +75,7 @@ def schema_at(head: memoryview) -> int:
     return header_at + int(struct.unpack_from("<I", head, header_at)[0])
 
 
-def _parse(
-    data: memoryview, begin: int, head_length: int, field: str, available: int, compressed: bool
-) -> Message:
+def _parse(data: memoryview, begin: int, head_length: int, field: str, available: int, compressed: bool) -> Message:
     head = data[begin + 8 : begin + 8 + head_length]
     if len(head) != head_length or head_length % 8:
         raise _invalid(field, "has an Arrow IPC message that is cut off or not padded to 8 bytes")
