@@ -111,8 +111,9 @@ def test_mlflow(kind: str, store: str, tmp_path: Path, ask: Any, rows: Rows) -> 
     assert run["inputs"] == [{"tags": {"long": "y" * 1000}}]
     history = rows(f"{kind}/r1")
     assert losses(history) == LOSSES
-    assert [row["val/acc"] for row in history[:STEPS]] == [step / STEPS for step in range(STEPS)]
-    assert [(row["step"], row["odd"]) for row in history[STEPS:]] == [(1, "NaN"), (2, "Infinity")]
+    # MLflow knows milliseconds: points of one of them come in the order of their steps.
+    assert [row["val/acc"] for row in history if row["odd"] is None] == [step / STEPS for step in range(STEPS)]
+    assert [(row["step"], row["odd"]) for row in history if row["odd"] is not None] == [(1, "NaN"), (2, "Infinity")]
     assert runs["failed"]["status"] == "FAILED"
 
 
