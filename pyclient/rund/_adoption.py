@@ -20,9 +20,10 @@ from ._errors import NotFoundError, RundError, WaitTimeoutError
 from ._failpoints import failpoint
 from ._history_batch import HistoryBatches
 from ._journal_files import DataFile
-from ._journal_format import CUT_SLOTS, NO_CUT, Cut, Identity, JournalFormatError
+from ._journal_format import CUT_SLOTS, Cut, Identity, JournalFormatError, unpack_head
 from ._journal_reader import JournalReader
-from ._journal_recovery import LeftJournal, data_paths, left_journals, parse_left_journal
+from ._journal_records import WORD
+from ._journal_recovery import LeftJournal, data_paths, left_journals, parse_left_journal, read_cursor, read_cuts
 from ._transport import Transport, run_calls
 from ._transport.write_stream import WriteStream
 
@@ -86,12 +87,12 @@ def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
     failpoint("adoption.taken")
     try:
         # Asked first, read then: what a writer that is gone has written is all there.
-        identity = parse_left_journal(head.read(), head.path.parent).identity
+        identity = unpack_head(head.read())
         if head.is_drained_by_writer(identity):
             return Adoption(head.path, Outcome.KEPT, 0, "its writer lives and sends the rows itself")
         gone = head.writer_is_gone(identity)
-        journal = parse_left_journal(head.read(), head.path.parent)
-        rows = _Drain(head, journal, transport).run()
+        drain = _Drain(head, identity, transport)
+        rows, journal = drain.run(), drain.journal
         if journal.dropped_rows:
             run_calls.report_dropped_rows(
                 transport, _run_name(identity, transport), identity.writer_id, journal.dropped_rows
@@ -116,17 +117,21 @@ def _adopt(head: AdoptedHead, transport: Transport) -> Adoption:
 
 
 class _Drain:
-    """Sends what one journal holds beyond what the daemon has of it."""
+    """Sends what one journal holds beyond what the daemon has of it.
 
-    def __init__(self, head: AdoptedHead, journal: LeftJournal, transport: Transport) -> None:
+    Attributes:
+        journal: What it holds from there on, when it was read.
+    """
+
+    journal: LeftJournal
+
+    def __init__(self, head: AdoptedHead, identity: Identity, transport: Transport) -> None:
         self._head = head
-        self._journal = journal
-        self._reader = JournalReader(journal.files)
-        self._batches = HistoryBatches(journal.identity.rank)
+        self._batches = HistoryBatches(identity.rank)
         self._stream = WriteStream(
             transport,
-            f"{_run_name(journal.identity, transport)}/metrics/history",
-            stream_id=journal.identity.stream_id,
+            f"{_run_name(identity, transport)}/metrics/history",
+            stream_id=identity.stream_id,
             create_missing=True,
         )
         self._outstanding: deque[Cut] = deque()
@@ -139,10 +144,10 @@ class _Drain:
             RundError: They can't be sent.
         """
         try:
-            last = self._skip_to(self._committed())
+            last = self._skip(*self._committed())
             sent_before = last.rows
-            for cut in self._journal.cuts:
-                if cut.sequence > last.sequence:
+            for cut in self.journal.cuts:
+                if cut.sequence == last.sequence + 1 and cut.begin == last.end:
                     last = self._send(cut, cut.end)
             while (following := self._next_cut(last)) is not None:
                 last = following
@@ -154,29 +159,29 @@ class _Drain:
         finally:
             self._stream.abort()
 
-    def _committed(self) -> int:
+    def _committed(self) -> tuple[int, int]:
+        """The last sequence that the daemon holds, and the last position."""
         deadline = time.monotonic() + _OPEN_S
-        while self._stream.open() is None:
+        while (limits := self._stream.open()) is None:
             if time.monotonic() > deadline:
                 raise WaitTimeoutError("the daemon did not open the stream in time; the rows stay in the journal")
             time.sleep(0.01)
-        return self._stream.committed
+        return self._stream.committed, limits.position
 
-    def _skip_to(self, sequence: int) -> Cut:
-        known = {cut.sequence: cut for cut in (NO_CUT, self._journal.cursor, *self._journal.cuts)}
-        cursor = self._journal.cursor
-        if sequence < cursor.sequence:
-            raise JournalFormatError(
-                f"the daemon holds this stream up to batch {sequence}, and has acknowledged it up to {cursor.sequence}"
-            )
-        if sequence not in known:
-            raise JournalFormatError(
-                f"the daemon holds batch {sequence} of this stream, which the journal does not know"
-            )
-        last = known[sequence]
-        if last.sequence > cursor.sequence:
+    def _skip(self, sequence: int, position: int) -> Cut:
+        """Reads the journal and passes over what the daemon holds, of which it gives the last cut."""
+        content, folder = self._head.read(), self._head.path.parent
+        last = last_held(content, sequence, position)
+        if last is None:
+            raise JournalFormatError(_unknown(sequence, parse_left_journal(content, folder)))
+        self.journal = parse_left_journal(content, folder, held=last.end)
+        files = self.journal.files
+        self._reader = JournalReader(files)
+        begin = files[0].base if files else last.end
+        if begin > last.end:
+            raise JournalFormatError(f"the rows from position {last.end} to {begin} are not in the journal any more")
+        if last.sequence > self.journal.cursor.sequence:
             self._head.write_cursor(last)
-        begin = self._journal.files[0].base if self._journal.files else last.end
         if last.end > begin:
             self._reader.take(until=last.end)
         return last
@@ -199,7 +204,7 @@ class _Drain:
         return cut
 
     def _write(self, cut: Cut, batch: object) -> None:
-        sequence = self._stream.write(batch)  # type: ignore[arg-type]  # a pa.RecordBatch, which only this line handles
+        sequence = self._stream.write(batch, cut.end)  # type: ignore[arg-type]  # only this line handles a RecordBatch
         failpoint("adoption.sent")
         if sequence != cut.sequence:
             raise JournalFormatError(f"the stream is at batch {sequence} and the journal at {cut.sequence}")
@@ -218,9 +223,54 @@ class _Drain:
 
     def _free(self, last: Cut) -> None:
         """Removes the files of a living writer that are acknowledged, and so gives it room."""
-        for file in self._journal.files:
-            if file.finished and _end(file) <= last.end:
-                file.path.unlink(missing_ok=True)
+        freed = [file.path for file in self.journal.files if file.finished and _end(file) <= last.end]
+        for path in (*self.journal.passed, *freed):
+            path.unlink(missing_ok=True)
+
+
+def last_held(head: bytes, sequence: int, position: int) -> Cut | None:
+    """Gives the cut of the last batch that the daemon holds, which the journal may have lost with the host's power.
+
+    Args:
+        head: The journal's head.
+        sequence: The last sequence that the daemon holds.
+        position: The last position; 0 when it was told none.
+
+    Returns:
+        The cut. ``rows`` of one that was lost is the least that it can be. None if neither head nor daemon knows it.
+
+    Raises:
+        JournalFormatError: The daemon holds less than it has acknowledged.
+    """
+    cursor = read_cursor(head)
+    if sequence < cursor.sequence:
+        raise JournalFormatError(
+            f"the daemon holds this stream up to batch {sequence}, and has acknowledged it up to {cursor.sequence}"
+        )
+    if sequence == cursor.sequence:
+        return cursor
+    known = {cut.sequence: cut for cut in (cursor, *read_cuts(head, cursor))}
+    cut = known.get(sequence)
+    before = known[min(sequence - 1, max(known))]
+    # One that is not beyond is of an earlier batch: whoever sent this one passed none.
+    if position <= before.end or position % WORD:
+        return cut
+    # A slot of before the loss may stand for another batch of the same sequence: what the daemon says comes first.
+    if cut is not None and cut.end == position:
+        return cut
+    return Cut(sequence, before.end, position, before.rows + sequence - before.sequence)
+
+
+def _unknown(sequence: int, journal: LeftJournal) -> str:
+    reader, count = JournalReader(journal.files), 0
+    while (rows := reader.take()) is not None:
+        count += rows.count
+    begin = journal.files[0].base if journal.files else 0
+    return (
+        f"the daemon holds batch {sequence} of this stream, which the journal does not know, and was told no position: "
+        f"of the {count} rows that are whole here, from position {begin} to {reader.position}, it has the first ones, "
+        "and nobody can say how many"
+    )
 
 
 def _end(file: DataFile) -> int:

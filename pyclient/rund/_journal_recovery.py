@@ -6,6 +6,7 @@ report says where that is and why. Nothing is changed on disk.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ class LeftJournal:
         dropped_rows: Rows that the writer had no room for.
         files: Its data files, each with ``tail`` at the end of what is whole; ``JournalReader`` reads them.
         problems: What was found besides; none after a SIGKILL of the writer.
+        passed: Data files before those, of which nothing is needed any more.
     """
 
     identity: Identity
@@ -77,6 +79,7 @@ class LeftJournal:
     dropped_rows: int
     files: list[DataFile]
     problems: list[Problem]
+    passed: tuple[Path, ...]
 
 
 def read_left_journal(path: Path) -> LeftJournal:
@@ -89,8 +92,13 @@ def read_left_journal(path: Path) -> LeftJournal:
     return parse_left_journal(path.read_bytes(), path.parent)
 
 
-def parse_left_journal(head: bytes, directory: Path) -> LeftJournal:
+def parse_left_journal(head: bytes, directory: Path, held: int = 0) -> LeftJournal:
     """Reads a journal by the bytes of its head, for whoever has it open already: see the trap of its locks.
+
+    Args:
+        head: The head.
+        directory: Its folder.
+        held: Position up to which the daemon holds the rows. What a loss of power has taken before it is not missed.
 
     Raises:
         OSError: A data file can't be read.
@@ -98,10 +106,13 @@ def parse_left_journal(head: bytes, directory: Path) -> LeftJournal:
     """
     identity = unpack_head(head)
     closed, dropped = struct.unpack_from("<QQ", head, WRITER_OFFSET)
-    cursor = _read_cursor(head)
+    cursor = read_cursor(head)
     problems: list[Problem] = []
-    files = list(_read_files(directory, identity.writer_id, problems))
-    return LeftJournal(identity, cursor, _read_cuts(head, cursor), closed != 0, dropped, files, problems)
+    paths = data_paths(directory, identity.writer_id)
+    begin = _first_needed(paths, identity.writer_id, held)
+    files = list(_read_files(paths[begin:], identity.writer_id, held, problems))
+    cuts, passed = read_cuts(head, cursor), tuple(paths[:begin])
+    return LeftJournal(identity, cursor, cuts, closed != 0, dropped, files, problems, passed)
 
 
 def left_journals(directory: Path) -> Iterator[Path]:
@@ -111,12 +122,14 @@ def left_journals(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_cursor(head: bytes) -> Cut:
+def read_cursor(head: bytes) -> Cut:
+    """The last batch that the head knows to be acknowledged."""
     slots = (unpack_cut(head[CURSOR_OFFSET + n * SLOT_BYTES :][:SLOT_BYTES]) for n in range(2))
     return max((cut for cut in slots if cut is not None), key=lambda cut: cut.sequence, default=NO_CUT)
 
 
-def _read_cuts(head: bytes, cursor: Cut) -> tuple[Cut, ...]:
+def read_cuts(head: bytes, cursor: Cut) -> tuple[Cut, ...]:
+    """The batches that may have been sent after the cursor's, in order and without a gap."""
     cuts, last = list[Cut](), cursor
     while len(cuts) < CUT_SLOTS:
         slot = CUTS_OFFSET + (last.sequence + 1) % CUT_SLOTS * SLOT_BYTES
@@ -128,9 +141,19 @@ def _read_cuts(head: bytes, cursor: Cut) -> tuple[Cut, ...]:
     return tuple(cuts)
 
 
-def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Iterator[DataFile]:
+def _first_needed(paths: list[Path], writer_id: str, held: int) -> int:
+    """The place of the last file that begins no later than a position."""
+    for place in range(len(paths) - 1, 0, -1):
+        with contextlib.suppress(JournalFormatError), paths[place].open("rb") as file:
+            writer, _, base = unpack_data_head(file.read(DATA_HEAD_BYTES))
+            if writer == writer_id and base <= held:
+                return place
+    return 0
+
+
+def _read_files(paths: list[Path], writer_id: str, held: int, problems: list[Problem]) -> Iterator[DataFile]:
     last: DataFile | None = None
-    for path in data_paths(directory, writer_id):
+    for path in paths:
         try:
             file = _open(path, writer_id)
             if file is None:
@@ -141,7 +164,7 @@ def _read_files(directory: Path, writer_id: str, problems: list[Problem]) -> Ite
         if last is not None and not (last.finished and _follows(file, last)):
             problems.append(Problem(path, 0, f"it does not go on where {last.path.name} ends"))
             return
-        _find_end(file, problems)
+        _find_end(file, held, problems)
         last = file
         yield file
 
@@ -160,7 +183,7 @@ def _open(path: Path, writer_id: str) -> DataFile | None:
             return None
         if size < DATA_HEAD_BYTES:
             raise JournalFormatError(f"the file has {size} bytes, too few for its head")
-        memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     writer, number, base = unpack_data_head(memory[:DATA_HEAD_BYTES])
     if writer != writer_id:
         raise JournalFormatError(f"the file belongs to writer {writer}")
@@ -171,10 +194,28 @@ def _follows(file: DataFile, last: DataFile) -> bool:
     return file.number == last.number + 1 and file.base == last.position(last.tail)
 
 
-def _find_end(file: DataFile, problems: list[Problem]) -> None:
+def _find_end(file: DataFile, held: int, problems: list[Problem]) -> None:
     """Sets ``tail`` and ``finished``."""
     row_bytes: dict[int, int] = {}
-    offset, problem = DATA_HEAD_BYTES, ""
+    needed = min(file.size, held - file.base + DATA_HEAD_BYTES)
+    offset, problem = _walk(file, DATA_HEAD_BYTES, row_bytes)
+    if offset < needed and not file.finished:
+        _cover(file, offset, needed)
+        offset, problem = (needed, "") if needed == file.size else _walk(file, needed, row_bytes)
+    file.tail = file.claimed = offset
+    if problem:
+        problems.append(Problem(file.path, offset, problem))
+
+
+def _cover(file: DataFile, begin: int, end: int) -> None:
+    """Has readers pass over records that the daemon holds and that are not whole here. The file stays as it is."""
+    for place in range(begin, end, MAX_RECORD_BYTES):
+        file.void(place, min(place + MAX_RECORD_BYTES, end))
+
+
+def _walk(file: DataFile, offset: int, row_bytes: dict[int, int]) -> tuple[int, str]:
+    """Gives the end of the whole records from an offset on, and what is wrong there. Sets ``finished``."""
+    problem = ""
     while offset < file.size and not file.finished and not problem:
         word = file.words[offset >> 3]
         if word == 0:
@@ -187,9 +228,7 @@ def _find_end(file: DataFile, problems: list[Problem]) -> None:
             offset += size
     if offset >= file.size and not (file.finished or problem):
         problem = "the file is cut off"
-    file.tail = file.claimed = offset
-    if problem:
-        problems.append(Problem(file.path, offset, problem))
+    return offset, problem
 
 
 def _check_record(file: DataFile, offset: int, word: int, row_bytes: dict[int, int]) -> str:

@@ -277,7 +277,8 @@ class _Sender:
         head.write_cut(cut)
         failpoint("sender.cut_written")
         self._outstanding.append(cut)
-        sequence = stream.write(self._batches.batch(rows))
+        # The position is kept with the rows: if power takes the cut, whoever goes on asks the daemon where that is.
+        sequence = stream.write(self._batches.batch(rows), cut.end)
         failpoint("sender.sent")
         if sequence != cut.sequence:
             raise InternalError(f"the stream is at batch {sequence} and the journal at {cut.sequence}")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import rund
 from rund import CauseKind, Run, RunStatus
+from rund._journal_format import CURSOR_OFFSET
 
 
 def run_program(program: str, *arguments: str) -> int:
@@ -40,6 +41,10 @@ def history(run: Run) -> list[dict[str, Any]]:
 def running(daemon: Any) -> Any:
     return daemon()
 
+
+EARLIER_BOOT = """import os, sys, rund, rund._identity
+    rund._identity.boot_id = lambda: "an earlier boot"
+"""
 
 LOG_AND_DIE = """
     import os, sys, rund
@@ -152,3 +157,25 @@ def test_rows_of_a_dead_process_wait_for_the_next_daemon(running: Any) -> None:
     running.start()
     run = Run.from_names("dead", "left", running.root)
     wait_until(lambda: len(history(run)) == 500, "rows are missing")
+
+
+def test_a_loss_of_power_is_the_cause_and_the_rows_of_the_earlier_boot_arrive(daemon: Any) -> None:
+    running = daemon()
+    program = LOG_AND_DIE.replace("import os, sys, rund", EARLIER_BOOT).replace(
+        "for step", "run.flush()\n    for step", 1
+    )
+    program = program.replace("os.kill(os.getpid(), 9)", "os.kill(int(sys.argv[2]), 9)\n    os.kill(os.getpid(), 9)")
+    assert run_program(program, str(running.root), str(running.process.pid)) == -signal.SIGKILL
+    running.process.wait()
+    (head,) = (path for path in (running.root / "journals").glob("*.journal") if "." not in path.stem)
+    content = bytearray(head.read_bytes())
+    assert b"an earlier boot" in content
+    content[CURSOR_OFFSET:] = bytes(len(content) - CURSOR_OFFSET)
+    head.write_bytes(content)
+    running.start()
+    run = Run.from_names("dead", "left", running.root)
+    wait_until(lambda: run.status == RunStatus.FAILED, "the run stays RUNNING")
+    assert run.cause is not None
+    assert run.cause.kind is CauseKind.HOST_RESTART
+    wait_until(lambda: not list((running.root / "journals").iterdir()), "the journal stays")
+    assert [row["step"] for row in history(run)] == list(range(500))
