@@ -48,7 +48,7 @@ test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
 
 .PHONY: test-power
 test-power: $(RUND) $(TEST) ## lose power at every ack and at many other moments (needs strace, and installs it as root on Debian)
-	command -v strace >/dev/null || apt-get install --yes strace
+	command -v strace >/dev/null || { apt-get update --quiet=2 && apt-get install --yes strace; }
 	$(BIN)/pytest -rs tests/chaos/test_power_loss.py $(PYTEST_ARGS)
 
 .PHONY: test-kills

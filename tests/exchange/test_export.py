@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -56,7 +57,6 @@ def test_parquet(run: rund.Run, tmp_path: Path, ask: Any, project: str) -> None:
 
 
 def test_duckdb_reads_parquet(run: rund.Run, tmp_path: Path, ask: Any, project: str) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="it comes with `make check`, not with `make test`")
     ask("export", run.uid, "--to", tmp_path)
     files = f"{tmp_path}/**/*.parquet"
     query = 'SELECT "table", count(*) FROM read_parquet(?, hive_partitioning = true, union_by_name = true) GROUP BY ALL'

@@ -14,8 +14,6 @@ import pytest
 import rund
 from rund import Run, Table
 
-pytest.importorskip("duckdb", reason="SQL needs the extra package")
-
 
 @pytest.fixture(scope="module")
 def root(daemon: Any) -> Path:

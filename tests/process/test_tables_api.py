@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -60,7 +61,6 @@ class TestReading:
             table[1000]
 
     def test_other_libraries(self, table: Table) -> None:
-        duckdb = pytest.importorskip("duckdb")
         assert table.to_pandas(["n"])["n"].sum() == 499_500
         assert table.to_polars(["n"])["n"].sum() == 499_500
         assert table.to_duckdb().aggregate("sum(n)").fetchall() == [(499_500,)]
