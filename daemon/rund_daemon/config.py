@@ -34,6 +34,7 @@ class Config:
         grace_seconds: how long a stop may take to commit and seal.
         writer_silence_seconds: how long a writer that can't be watched as a process may be silent.
         min_free_bytes: floor of free disk space under which rows are refused.
+        seal_compression: `none` or `zstd`, of the bodies of sealed segments that shrink by it.
         map_size: address space reserved for the catalog, which bounds its size.
         url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
             none if there is.
@@ -48,6 +49,7 @@ class Config:
     grace_seconds: float = 10.0
     writer_silence_seconds: float = 120.0
     min_free_bytes: int = 64 * MIB
+    seal_compression: str = "none"
     map_size: int = 64 * GIB
     url_prefixes: tuple[str, ...] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -159,6 +161,13 @@ def _silence(value: object) -> float:
     return seconds
 
 
+def _compression(value: object) -> str:
+    name = str(value).lower()
+    if name not in ("none", "zstd"):
+        raise ValueError("give none or zstd")
+    return name
+
+
 def _aliases(value: object) -> dict[str, str]:
     if isinstance(value, str):
         value = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
@@ -181,6 +190,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "grace_seconds": _seconds,
     "writer_silence_seconds": _silence,
     "min_free_bytes": _number_of_bytes,
+    "seal_compression": _compression,
     "map_size": _number_of_bytes,
     "url_prefixes": _texts,
     "aliases": _aliases,

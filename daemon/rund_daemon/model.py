@@ -267,7 +267,8 @@ class ColumnRange:
 class BatchRef:
     """Where a committed batch lies: `length` bytes from `offset` of its segment, with their xxh3-64 `checksum`.
 
-    Of a column that is not in `ranges` nothing is known.
+    Of a column that is not in `ranges` nothing is known. `decoded_bytes` is what a compressed body becomes; 0 if it is
+    not compressed.
     """
 
     segment: int
@@ -277,6 +278,12 @@ class BatchRef:
     checksum: int
     first_row: int
     ranges: tuple[ColumnRange, ...] = ()
+    decoded_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of its rows when they are read."""
+        return self.decoded_bytes or self.length
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ from .runs.copying import RunCopies
 from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
 from .runs.tables_by_url import TablesByUrl
+from .segments.compression import Compression
 from .segments.layout import Layout, settle_move
 from .segments.space import SpaceFloor
 from .services.interceptor import CallInterceptor
@@ -260,7 +261,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
     _check_not_lost(layout)
     sink = SegmentSink(layout, floor, now, published)
     catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
-    sealer = Sealer(catalog, layout, sink, floor)
+    sealer = Sealer(catalog, layout, sink, floor, Compression(config.seal_compression))
     _recover(catalog, layout)
     sink.start(loop)
     catalog.start(loop)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import rund._failpoints
 import rund_daemon.failpoints
+from rund_daemon.segments.salvage import salvage_segment
 
 from tests.chaos.kill_rounds import Arena, TrainerProcess, adopt, wait_for
 from tests.process.raw_daemon import RawDaemon
@@ -119,6 +120,14 @@ def kill_adopters_at(arena: Arena, points: tuple[str, ...]) -> None:
         arena.kill_daemon()
     arena.start_daemon()
     arena.check(trainer)
+
+
+@pytest.mark.timeout(300)
+def test_a_daemon_dies_while_it_seals_compressed_files(arena: Arena) -> None:
+    (arena.daemon.root / "rund.toml").write_text('seal_compression = "zstd"\n')
+    kill_at_daemon_points(arena, [point for point in DAEMON_POINTS if point.startswith(("seal.", "sealing."))], 1)
+    files = arena.daemon.root.glob("**/metrics/*/*.arrow")
+    assert any(ref.decoded_bytes for file in files for ref in salvage_segment(file, 1).refs)
 
 
 @pytest.mark.timeout(300)

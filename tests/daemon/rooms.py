@@ -25,6 +25,7 @@ from rund_daemon.reading.scan import MetricsReader, ScanRequest
 from rund_daemon.runs import NewRun, NewTable, Presence, Runs, RunUpdate
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.snapshots import RunSnapshots
+from rund_daemon.segments.compression import Compression
 from rund_daemon.segments.layout import Layout, settle_move
 from rund_daemon.segments.space import SpaceFloor
 
@@ -40,6 +41,7 @@ class Rooms:
     root: Path
     map_size: int = 1 << 30
     min_free_bytes: int = 0
+    compression: Compression = Compression.NONE
     reserve_bytes: int = 0
     before_move: Callable[[str, str], None] = lambda _source, _destination: None
     after_move: Callable[[str, str], None] = lambda _source, _destination: None
@@ -59,7 +61,7 @@ class Rooms:
         self.catalog.start(loop)
         self.runs = Runs(self.catalog, self.layout, self.limits, self.feed, now, new_uid, presence=Presence())
         self.ingest = Ingest(self.catalog, self.limits)
-        self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor)
+        self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor, self.compression)
         self.reader = MetricsReader(self.catalog, self.layout, self.feed)
         self.copies = RunCopies(self.catalog, self.layout, self.floor, self.feed, now, new_uid)
         self.snapshots = RunSnapshots(self.catalog, self.layout, self.feed, self.folders)

@@ -51,6 +51,7 @@ def batch_to_bytes(batch: BatchRef) -> bytes:
         rows=batch.rows,
         checksum=batch.checksum,
         first_row=batch.first_row,
+        decoded_bytes=batch.decoded_bytes,
     )
     for item in batch.ranges:
         target: pb.Range = getattr(record, item.column)
@@ -72,6 +73,7 @@ def batch_from_bytes(data: bytes) -> BatchRef:
         record.checksum,
         record.first_row,
         tuple(_range_from_pb(name, getattr(record, name)) for name in RANGED_COLUMNS if record.HasField(name)),
+        record.decoded_bytes,
     )
 
 

@@ -25,6 +25,7 @@ from rund_daemon.ingest.merging import CLOSED, PLACED, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.commit_log import Entry
+from rund_daemon.segments.compression import Compression
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout, make_durable_folder
 from rund_daemon.segments.reader import SegmentReader
@@ -55,11 +56,19 @@ class _Job:
 class Sealer:
     """Seals what it is told to, one table at a time."""
 
-    def __init__(self, catalog: Catalog, layout: Layout, sink: SegmentSink, floor: SpaceFloor) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        layout: Layout,
+        sink: SegmentSink,
+        floor: SpaceFloor,
+        compression: Compression = Compression.NONE,
+    ) -> None:
         self._catalog = catalog
         self._layout = layout
         self._sink = sink
         self._floor = floor
+        self._compression = compression
         self._writing: asyncio.Future[tuple[bytes, SealedFile]] | None = None
         self._pending: dict[Uid, None] = {}
         self._wake = asyncio.Event()
@@ -126,7 +135,7 @@ class Sealer:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         self._floor.check(sum(segment.length for segment in job.segments))
-        self._writing = asyncio.get_running_loop().run_in_executor(None, _write, job)
+        self._writing = asyncio.get_running_loop().run_in_executor(None, _write, job, self._compression)
         head, sealed = await asyncio.shield(self._writing)
         failpoint("sealing.written")
         exchanged = await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
@@ -199,7 +208,7 @@ class Sealer:
         return self._layout.metrics_table(self._layout.run(run.project, run.name), table.name)
 
 
-def _write(job: _Job) -> tuple[bytes, SealedFile]:
+def _write(job: _Job, compression: Compression) -> tuple[bytes, SealedFile]:
     table = job.table
     schemas = [read_head(segment.arrow_schema) for segment in job.segments]
     schema = reduce(unify, schemas) if schemas else read_head(table.arrow_schema)
@@ -209,7 +218,7 @@ def _write(job: _Job) -> tuple[bytes, SealedFile]:
         make_durable_folder(job.folder)
     reader = SegmentReader(job.folder, job.segments)
     try:
-        return head, write_sealed(job.path, head, reader.read(job.refs), job.number)
+        return head, write_sealed(job.path, head, reader.read(job.refs), job.number, compression)
     finally:
         reader.close()
 

@@ -185,10 +185,10 @@ def _refs(
     while window := tuple(islice(found, width)):
         kept = window if pruning is None else pruning.keep(window)
         for ref in kept:
-            if refs and (size + ref.length > PIECE_BYTES or len(refs) == _PIECE_BATCHES):
+            if refs and (size + ref.size > PIECE_BYTES or len(refs) == _PIECE_BATCHES):
                 return tuple(refs), ref.first_row
             refs.append(ref)
-            size += ref.length
+            size += ref.size
         width = min(2 * width, _PIECE_BATCHES)
         skipped += len(window) - len(kept)
         if skipped >= _SKIPPED_BATCHES or len(refs) == _PIECE_BATCHES:
@@ -212,7 +212,9 @@ def _parts(projection: Projection, batch: StoredBatch, begin: int, end: int) -> 
     """Those rows of a stored batch that lie from `begin` to `end`."""
     ref = batch.ref
     first, last = max(begin, ref.first_row), min(end, ref.first_row + ref.rows)
-    if last - first == ref.rows and ref.length <= PIECE_BYTES and projection.passes(batch.segment.arrow_schema):
+    whole = last - first == ref.rows and ref.length <= PIECE_BYTES
+    # What goes out is never compressed: readers need not know what the sealer was told.
+    if whole and not ref.decoded_bytes and projection.passes(batch.segment.arrow_schema):
         yield batch.data, last
         return
     rows = batch.decode().slice(first - ref.first_row, last - first)

@@ -226,15 +226,17 @@ def _mark_fields(mark: TableMark) -> tuple[int, ...]:
 
 def _ref_fields(ref: BatchRef) -> tuple[object, ...]:
     fields = (ref.segment, ref.offset, ref.length, ref.rows, ref.checksum, ref.first_row)
-    if not ref.ranges:
+    if not ref.ranges and not ref.decoded_bytes:
         return fields
-    return (*fields, [(item.column, item.least, item.greatest) for item in ref.ranges])
+    ranges = [(item.column, item.least, item.greatest) for item in ref.ranges]
+    return (*fields, ranges, ref.decoded_bytes) if ref.decoded_bytes else (*fields, ranges)
 
 
 def _ref(fields: Sequence[Any]) -> BatchRef:
-    segment, offset, length, rows, checksum, first_row, *ranges = fields
-    kept = tuple(ColumnRange(*item) for item in ranges[0]) if ranges else ()
-    return BatchRef(segment, offset, length, rows, checksum, first_row, kept)
+    segment, offset, length, rows, checksum, first_row, *more = fields
+    ranges = tuple(ColumnRange(*item) for item in more[0]) if more else ()
+    decoded_bytes = more[1] if more[1:] else 0
+    return BatchRef(segment, offset, length, rows, checksum, first_row, ranges, decoded_bytes)
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:

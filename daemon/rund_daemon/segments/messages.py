@@ -20,7 +20,11 @@ SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
 _PREFIX = struct.Struct("<II")
 # Slots of the tables in Message.fbs.
 _HEADER_TYPE, _HEADER, _BODY_LENGTH = 1, 2, 3
-_BATCH_LENGTH, _BATCH_COMPRESSION = 0, 3
+_BATCH_LENGTH, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 2, 3
+_BUFFER = struct.Struct("<qq")
+# What a buffer of a compressed body begins with: its length when it is decoded.
+_LENGTH = struct.Struct("<q")
+_NOT_COMPRESSED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,43 @@ def read_messages(data: memoryview, field: str) -> Iterator[Message]:
     while (message := read_message(data, position, field)) is not None:
         yield message
         position = message.end
+
+
+def decoded_bytes(data: memoryview) -> int:
+    """Gives what the body of one whole record batch message becomes; 0 if it is not compressed.
+
+    Arrow allocates by the length that every compressed buffer begins with, before it looks at what follows. So the sum
+    of those lengths is what decoding can cost.
+
+    Raises:
+        InvalidError: INVALID_ARROW, if a buffer lies outside of the message or has an impossible length.
+    """
+    try:
+        head_length = _PREFIX.unpack_from(data, 0)[1]
+        head, body = data[8 : 8 + head_length], data[8 + head_length :]
+        header_at = _slot(head, _root(head), _HEADER)
+        batch = header_at + struct.unpack_from("<I", head, header_at)[0]
+        if not _slot(head, batch, _BATCH_COMPRESSION):
+            return 0
+        return max(1, sum(_decoded_lengths(head, batch, body)))
+    except (struct.error, IndexError) as error:
+        raise _invalid("", "ends in the middle of an Arrow IPC message") from error
+
+
+def _decoded_lengths(head: memoryview, batch: int, body: memoryview) -> Iterator[int]:
+    buffers_at = _slot(head, batch, _BATCH_BUFFERS)
+    vector = buffers_at + struct.unpack_from("<I", head, buffers_at)[0] if buffers_at else 0
+    count = struct.unpack_from("<I", head, vector)[0] if vector else 0
+    for number in range(count):
+        offset, length = _BUFFER.unpack_from(head, vector + 4 + number * _BUFFER.size)
+        if not length:
+            continue
+        if offset < 0 or length < _LENGTH.size or offset + length > len(body):
+            raise _invalid("", "has a compressed buffer outside of its body")
+        decoded = _LENGTH.unpack_from(body, offset)[0]
+        if decoded < _NOT_COMPRESSED:
+            raise _invalid("", "has a compressed buffer of negative length")
+        yield length - _LENGTH.size if decoded == _NOT_COMPRESSED else decoded
 
 
 def schema_at(head: memoryview) -> int:

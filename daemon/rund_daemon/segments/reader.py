@@ -17,6 +17,7 @@ import xxhash
 from rund_daemon.errors import CorruptError
 from rund_daemon.model import BatchRef, Segment
 
+from .compression import decompress
 from .heads import read_head
 
 # Neighbours are read together up to this much: small batches would cost a system call each.
@@ -32,7 +33,13 @@ class StoredBatch:
     data: memoryview
 
     def decode(self) -> pa.RecordBatch:
-        """Gives its rows; they share the memory of `data`."""
+        """Gives its rows; they share the memory of `data` if it is not compressed.
+
+        Raises:
+            CorruptError: it would become more bytes than its record says.
+        """
+        if self.ref.decoded_bytes:
+            return decompress(self.data, read_head(self.segment.arrow_schema), self.ref.decoded_bytes)
         return pa.ipc.read_record_batch(pa.py_buffer(self.data), read_head(self.segment.arrow_schema))
 
 

@@ -12,8 +12,9 @@ import xxhash
 from rund_daemon.errors import InvalidError
 from rund_daemon.model import BatchRef, ColumnRange
 
+from .compression import MAX_DECODED_BYTES, decompress
 from .file_format import PREAMBLE
-from .messages import RECORD_BATCH, SCHEMA, Message, read_message
+from .messages import RECORD_BATCH, SCHEMA, Message, decoded_bytes, read_message
 from .ranges import column_ranges
 
 
@@ -82,26 +83,26 @@ def _salvage(data: memoryview, number: int, start: int, limit: int | None) -> Sa
             message = read_message(data, position, "", compressed=True)
             if message is None:
                 break
-            checksum, ranges = _check(data, message, schema)
+            checksum, ranges, decoded = _check(data, message, schema)
         except Exception as error:  # Arrow raises at least seven kinds on broken bytes
             problem = _reason(error)
             break
         length = message.end - message.begin
         if message.rows:
-            refs.append(BatchRef(number, message.begin, length, message.rows, checksum, rows, ranges))
+            refs.append(BatchRef(number, message.begin, length, message.rows, checksum, rows, ranges, decoded))
         rows += message.rows
         position = message.end
     return Salvage(head, tuple(refs), position, size, problem)
 
 
-def _check(data: memoryview, message: Message, schema: pa.Schema) -> tuple[int, tuple[ColumnRange, ...]]:
+def _check(data: memoryview, message: Message, schema: pa.Schema) -> tuple[int, tuple[ColumnRange, ...], int]:
     if message.kind != RECORD_BATCH:
         raise ValueError("what follows is no batch of rows")
-    part = data[message.begin : message.end]
     # A copy: Arrow must not hold the mapping when it is closed.
-    batch = pa.ipc.read_record_batch(pa.py_buffer(bytes(part)), schema)
+    part = memoryview(bytes(data[message.begin : message.end]))
+    batch = decompress(part, schema, MAX_DECODED_BYTES)
     batch.validate(full=True)
-    return xxhash.xxh3_64_intdigest(part), column_ranges(batch)
+    return xxhash.xxh3_64_intdigest(part), column_ranges(batch), decoded_bytes(part)
 
 
 def _reason(error: Exception) -> str:

@@ -18,9 +18,11 @@ import xxhash
 from rund_daemon.failpoints import failpoint
 from rund_daemon.model import BatchRef, ColumnRange
 
+from .compression import Compression, compress
 from .file_format import PREAMBLE, Block, ending
 from .heads import read_head
 from .layout import sync_folder
+from .messages import decoded_bytes
 from .ranges import column_ranges
 from .reader import StoredBatch
 from .schemas import conform
@@ -51,9 +53,28 @@ class Part:
     checksum: int
     first_row: int
     ranges: tuple[ColumnRange, ...]
+    decoded_bytes: int = 0
+
+    @classmethod
+    def encode(cls, batch: pa.RecordBatch, compression: Compression, first_row: int) -> Self:
+        """Makes one of rows."""
+        compressed = compress(batch, compression)
+        data = memoryview(batch.serialize()) if compressed is None else compressed
+        decoded = 0 if compressed is None else decoded_bytes(compressed)
+        checksum = xxhash.xxh3_64_intdigest(data)
+        return cls(data, batch.num_rows, checksum, first_row, column_ranges(batch), decoded)
+
+    def lies(self, segment: int, offset: int) -> BatchRef:
+        """Its record, when it lies there."""
+        length = len(self.data)
+        return BatchRef(
+            segment, offset, length, self.rows, self.checksum, self.first_row, self.ranges, self.decoded_bytes
+        )
 
 
-def write_sealed(path: Path, head: bytes, batches: Iterable[StoredBatch], number: int) -> SealedFile:
+def write_sealed(
+    path: Path, head: bytes, batches: Iterable[StoredBatch], number: int, compression: Compression = Compression.NONE
+) -> SealedFile:
     """Writes a sealed segment, durable and whole when it has its name.
 
     Args:
@@ -61,14 +82,14 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[StoredBatch], number
         head: schema message; batches are made to conform to it.
         batches: the rows, in order.
         number: the segment's number.
+        compression: of the bodies that shrink by it; those that are compressed already stay so.
     """
     temporary = path.with_name(f".{path.name}.new")
     refs: list[BatchRef] = []
     try:
         with _File(temporary, head) as file:
-            for part in merge(batches, read_head(head)):
-                offset, length = file.add(part.data), len(part.data)
-                refs.append(BatchRef(number, offset, length, part.rows, part.checksum, part.first_row, part.ranges))
+            parts = merge(batches, read_head(head), compression)
+            refs.extend(part.lies(number, file.add(part.data)) for part in parts)
             length = file.finish()
         failpoint("seal.written")
         temporary.rename(path)
@@ -81,14 +102,16 @@ def write_sealed(path: Path, head: bytes, batches: Iterable[StoredBatch], number
     return SealedFile(length, sum(ref.rows for ref in refs), tuple(refs))
 
 
-def merge(batches: Iterable[StoredBatch], schema: pa.Schema) -> Iterator[Part]:
-    """Joins small neighbours; a batch that is large already passes as it is."""
-    gathered = _Gathered()
+def merge(
+    batches: Iterable[StoredBatch], schema: pa.Schema, compression: Compression = Compression.NONE
+) -> Iterator[Part]:
+    """Joins small neighbours; a batch that is large already passes as it is, or compressed if it is to be."""
+    gathered = _Gathered(compression)
     for stored in batches:
         ref = stored.ref
-        if ref.length >= LARGE_BYTES and _has_schema(stored, schema):
+        if ref.size >= LARGE_BYTES and _has_schema(stored, schema):
             yield from gathered.take()
-            yield Part(stored.data, ref.rows, ref.checksum, ref.first_row, ref.ranges)
+            yield _large(stored, compression)
             continue
         batch = conform(stored.decode(), schema)
         if not gathered.takes(batch, ref.first_row):
@@ -100,7 +123,8 @@ def merge(batches: Iterable[StoredBatch], schema: pa.Schema) -> Iterator[Part]:
 class _Gathered:
     """Batches that will be one."""
 
-    def __init__(self) -> None:
+    def __init__(self, compression: Compression) -> None:
+        self._compression = compression
         self._batches: list[pa.RecordBatch] = []
         self._first_row = self._rows = self._size = 0
 
@@ -117,12 +141,18 @@ class _Gathered:
         self._size += batch.nbytes
 
     def take(self) -> Iterator[Part]:
-        batches, rows = self._batches, self._rows
+        batches = self._batches
         self._batches, self._rows, self._size = [], 0, 0
         if batches:
-            joined = _joined(batches)
-            data = memoryview(joined.serialize())
-            yield Part(data, rows, xxhash.xxh3_64_intdigest(data), self._first_row, column_ranges(joined))
+            yield Part.encode(_joined(batches), self._compression, self._first_row)
+
+
+def _large(stored: StoredBatch, compression: Compression) -> Part:
+    ref = stored.ref
+    if not ref.decoded_bytes and (data := compress(stored.decode(), compression)) is not None:
+        checksum = xxhash.xxh3_64_intdigest(data)
+        return Part(data, ref.rows, checksum, ref.first_row, ref.ranges, decoded_bytes(data))
+    return Part(stored.data, ref.rows, ref.checksum, ref.first_row, ref.ranges, ref.decoded_bytes)
 
 
 def _has_schema(stored: StoredBatch, schema: pa.Schema) -> bool:
