@@ -126,6 +126,7 @@ def kill_adopters_at(arena: Arena, points: tuple[str, ...]) -> None:
 def test_a_daemon_dies_while_it_seals_compressed_files(arena: Arena) -> None:
     (arena.daemon.root / "rund.toml").write_text('seal_compression = "zstd"\n')
     kill_at_daemon_points(arena, [point for point in DAEMON_POINTS if point.startswith(("seal.", "sealing."))], 1)
+    arena.daemon.stop()  # which seals all that is open
     files = arena.daemon.root.glob("**/metrics/*/*.arrow")
     assert any(ref.decoded_bytes for file in files for ref in salvage_segment(file, 1).refs)
 
