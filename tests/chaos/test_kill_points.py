@@ -19,7 +19,8 @@ from tests.process.raw_daemon import RawDaemon
 
 pytestmark = pytest.mark.chaos
 
-DAEMON_POINTS = sorted(rund_daemon.failpoints.FAILPOINTS)
+# The trainer of these tests writes no batch that is large enough to be handed over as a file.
+DAEMON_POINTS = sorted(rund_daemon.failpoints.FAILPOINTS - {"placing.moved"})
 TRAINER_POINTS = sorted(point for point in rund._failpoints.FAILPOINTS if not point.startswith("adoption."))
 
 # These kill a start, which must find something of a kill before.
