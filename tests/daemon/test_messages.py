@@ -18,6 +18,7 @@ from rund_daemon.segments.messages import (
     read_message,
     read_messages,
 )
+from rund_daemon.segments.schemas import count_arrays
 
 from tests.daemon.hostile_arrow import huge_message, many_nulls, mutated, sample_batches
 
@@ -201,3 +202,25 @@ def test_a_batch_of_ten_to_the_twelve_nulls_is_refused_by_its_head() -> None:
     with pytest.raises(ExhaustedError) as refused:
         read_batch(huge_message(batch), wire(batch.schema), LIMITS, "field")
     assert refused.value.metadata["value"] == str(10**12)
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: "-".join(batch.schema.names))
+def test_a_message_has_as_many_arrays_as_its_schema(batch: pa.RecordBatch) -> None:
+    message = read_message(memoryview(batch.serialize()), 0, "field")
+    assert message is not None
+    assert message.nodes == count_arrays(batch.schema)
+
+
+@pytest.mark.parametrize(
+    "extra", [pa.array([2]), pa.array(["b"]), pa.array([[2]]), pa.nulls(1)], ids=lambda a: str(a.type)
+)
+def test_columns_that_the_schema_does_not_name_are_refused(extra: pa.Array) -> None:
+    """Arrow would leave them out without a word."""
+    batch = pa.record_batch({"a": pa.array([1]), "b": extra})
+    narrow = wire(batch.schema.remove(1))
+    for data in (batch.serialize().to_pybytes(), batch.slice(0, 0).serialize().to_pybytes()):
+        with pytest.raises(InvalidError, match="arrays") as refused:
+            read_batch(data, narrow, LIMITS, "field")
+        assert refused.value.reason is Reason.INVALID_ARROW
+    with pytest.raises(InvalidError, match="arrays"):
+        read_stream(narrow.wire.serialize().to_pybytes() + batch.serialize().to_pybytes(), LIMITS, "field")

@@ -211,6 +211,7 @@ HOSTILE: dict[str, Callable[[Writer], bytes]] = {
     "a tail": lambda writer: writer.body(numbers(0, 100)) + b"tail" * 10,
     "two batches": lambda writer: writer.body(numbers(0, 1), numbers(1, 2)),
     "another schema": other_schema,
+    "a column too many": lambda writer: writer.body(numbers(0, 10).append_column("y", pa.array(range(10)))),
     "compressed": compressed,
     "with a footer": whole_file,
 }

@@ -19,7 +19,7 @@ from rund_daemon.limits import Limits
 from rund_daemon.model import HISTORY_TABLE
 from rund_daemon.segments.messages import RECORD_BATCH, SCHEMA, Message, read_message, read_messages
 from rund_daemon.segments.ranges import column_ranges
-from rund_daemon.segments.schemas import check_schema
+from rund_daemon.segments.schemas import check_schema, count_arrays
 
 from .appends import Chunk
 
@@ -169,6 +169,15 @@ def make_chunk(
 def decode_batch(data: memoryview, message: Message, schema: pa.Schema, limits: Limits, field: str) -> pa.RecordBatch:
     """Decodes and validates a record batch message. Raises as `read_batch` does."""
     _check_size(message, limits, field)
+    wanted = count_arrays(schema)
+    if message.nodes != wanted:
+        # Arrow leaves out what the schema does not name, and nobody would hear that it is gone.
+        raise InvalidError(
+            field,
+            f"the batch has {message.nodes} arrays and its schema {wanted}, columns and what is nested in them; send "
+            "the schema that it was made with",
+            reason=Reason.INVALID_ARROW,
+        )
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(data[message.begin : message.end]), schema)
         batch.validate(full=True)

@@ -20,7 +20,7 @@ SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
 _PREFIX = struct.Struct("<II")
 # Slots of the tables in Message.fbs.
 _HEADER_TYPE, _HEADER, _BODY_LENGTH = 1, 2, 3
-_BATCH_LENGTH, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 2, 3
+_BATCH_LENGTH, _BATCH_NODES, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 1, 2, 3
 _BUFFER = struct.Struct("<qq")
 # What a buffer of a compressed body begins with: its length when it is decoded.
 _LENGTH = struct.Struct("<q")
@@ -29,12 +29,16 @@ _NOT_COMPRESSED = -1
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One encapsulated message in a buffer: bytes `begin` to `end`, its kind and, of a record batch, its rows."""
+    """One encapsulated message in a buffer: bytes `begin` to `end`, its kind and, of a record batch, its rows.
+
+    `nodes` counts the arrays of a record batch: its columns, and all that is nested in them.
+    """
 
     kind: int
     begin: int
     end: int
     rows: int = 0
+    nodes: int = 0
 
 
 def read_message(
@@ -97,8 +101,7 @@ def decoded_bytes(data: memoryview) -> int:
 def _decoded_lengths(head: memoryview, batch: int, body: memoryview) -> Iterator[int]:
     buffers_at = _slot(head, batch, _BATCH_BUFFERS)
     vector = buffers_at + struct.unpack_from("<I", head, buffers_at)[0] if buffers_at else 0
-    count = struct.unpack_from("<I", head, vector)[0] if vector else 0
-    for number in range(count):
+    for number in range(_count(head, buffers_at)):
         offset, length = _BUFFER.unpack_from(head, vector + 4 + number * _BUFFER.size)
         if not length:
             continue
@@ -137,7 +140,7 @@ def _parse(data: memoryview, begin: int, head_length: int, field: str, available
     rows = struct.unpack_from("<q", head, rows_at)[0] if rows_at else 0
     if rows < 0:
         raise _invalid(field, "has a record batch of negative length")
-    return Message(kind, begin, end, rows)
+    return Message(kind, begin, end, rows, _count(head, _slot(head, batch, _BATCH_NODES)))
 
 
 def _root(head: memoryview) -> int:
@@ -153,6 +156,13 @@ def _slot(head: memoryview, table: int, number: int) -> int:
     at = 4 + 2 * number
     offset = struct.unpack_from("<H", head, vtable + at)[0] if at + 2 <= size else 0
     return table + offset if offset else 0
+
+
+def _count(head: memoryview, at: int) -> int:
+    """How many elements the vector has that the field at a position points to; none if it is absent."""
+    if not at:
+        return 0
+    return int(struct.unpack_from("<I", head, at + struct.unpack_from("<I", head, at)[0])[0])
 
 
 def _invalid(field: str, message: str) -> InvalidError:

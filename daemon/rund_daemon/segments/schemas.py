@@ -94,6 +94,11 @@ def _alike(a: pa.DataType, b: pa.DataType) -> bool:
     return types.is_null(a) or types.is_null(b) or types.is_nested(a) == types.is_nested(b)
 
 
+def count_arrays(schema: pa.Schema) -> int:
+    """How many arrays a batch of the schema has: its columns, and all that is nested in them."""
+    return sum(1 for data_type in schema.types for _ in _all_types(data_type))
+
+
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Gives a batch a schema that its own was unified into.
 
