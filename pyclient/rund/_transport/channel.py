@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from rund_pb.v1.metrics_service_pb2 import WriteMetricsResponse
 from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from rund_pb.v1.operation_service_pb2_grpc import OperationServiceStub
 from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
@@ -29,6 +30,7 @@ from rund._identity import new_request_id
 from .fork_guard import ForkGuard, in_forked_child
 from .retry import pauses
 from .status import code_of, error_from_rpc
+from .write_call import encode
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -69,6 +71,7 @@ class Stubs:
 
     runs: RunServiceStub
     metrics: MetricsServiceStub
+    write_metrics: Any  # grpc's own types know no serializer that takes bytes
     tables: TableServiceStub
     operations: OperationServiceStub
     server: ServerServiceStub
@@ -130,9 +133,9 @@ class Transport:
         return stubs
 
     @property
-    def metrics(self) -> MetricsServiceStub:
-        """The metrics service on the live channel, for write streams."""
-        return self.stubs.metrics
+    def write_metrics(self) -> Any:
+        """WriteMetrics on the live channel, for write streams: it takes messages that are encoded, too."""
+        return self.stubs.write_metrics
 
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call must carry to be let in."""
@@ -259,6 +262,11 @@ class Transport:
         self._stubs = Stubs(
             runs=RunServiceStub(channel),
             metrics=MetricsServiceStub(channel),
+            write_metrics=channel.stream_stream(
+                "/rund.v1.MetricsService/WriteMetrics",
+                request_serializer=encode,
+                response_deserializer=WriteMetricsResponse.FromString,
+            ),
             tables=TableServiceStub(channel),
             operations=OperationServiceStub(channel),
             server=ServerServiceStub(channel),

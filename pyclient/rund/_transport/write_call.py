@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import grpc
 from rund_pb.v1 import metrics_service_pb2 as pb
-from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
 from rund._errors import DaemonUnavailableError, RundError
 
@@ -16,13 +15,17 @@ from .outbox import Outbox
 from .parcels import Bundle, Closing, Parcel, StreamLimits
 from .staging import StagingFolder
 
+# Numbers of `batch` in WriteMetricsRequest and of `arrow_batch` in Batch, both with the wire type of bytes.
+_BATCH_TAG = bytes([pb.WriteMetricsRequest.BATCH_FIELD_NUMBER << 3 | 2])
+_DATA_TAG = bytes([pb.WriteMetricsRequest.Batch.ARROW_BATCH_FIELD_NUMBER << 3 | 2])
+
 
 class StreamTransport(Protocol):
     """What a write stream needs of the connection to the daemon."""
 
     @property
-    def metrics(self) -> MetricsServiceStub:
-        """The service on the live channel."""
+    def write_metrics(self) -> Any:
+        """WriteMetrics on the live channel; it takes messages that are encoded, too (``encode``)."""
 
     def call_metadata(self) -> Sequence[tuple[str, str]]:
         """What every call must carry to be let in."""
@@ -61,7 +64,7 @@ class WriteCall:
         opening.CopyFrom(self._opening)
         opening.arrow_schema = schema or opening.arrow_schema
         requests = _Requests(self, self._outbox, opening)
-        self._call = self._transport.metrics.WriteMetrics(requests, metadata=tuple(self._transport.call_metadata()))
+        self._call = self._transport.write_metrics(requests, metadata=tuple(self._transport.call_metadata()))
         threading.Thread(target=self._read, name="rund-acks", daemon=True).start()
 
     def cancel(self) -> None:
@@ -121,12 +124,12 @@ class _Requests:
         self._call = call
         self._outbox = outbox
         self._schema = opening.arrow_schema
-        self._ahead: list[Callable[[], pb.WriteMetricsRequest]] = [lambda: pb.WriteMetricsRequest(open=opening)]
+        self._ahead: list[Callable[[], pb.WriteMetricsRequest | bytes]] = [lambda: pb.WriteMetricsRequest(open=opening)]
 
-    def __iter__(self) -> Iterator[pb.WriteMetricsRequest]:
+    def __iter__(self) -> Iterator[pb.WriteMetricsRequest | bytes]:
         return self
 
-    def __next__(self) -> pb.WriteMetricsRequest:
+    def __next__(self) -> pb.WriteMetricsRequest | bytes:
         if not self._ahead:
             message = self._outbox.next_message(self._call)
             if message is None:
@@ -152,13 +155,29 @@ class _Requests:
             schema = pb.WriteMetricsRequest.Schema(arrow_schema=parcel.schema)
             self._ahead.append(lambda: pb.WriteMetricsRequest(schema=schema))
         # The bytes are copied as late as possible, and once.
-        self._ahead.append(
-            lambda: pb.WriteMetricsRequest(
-                batch=pb.WriteMetricsRequest.Batch(
-                    sequence=parcel.sequence, arrow_batch=parcel.data.to_pybytes(), position=parcel.position
-                )
-            )
-        )
+        self._ahead.append(lambda: _encoded(parcel))
+
+
+def encode(message: pb.WriteMetricsRequest | bytes) -> bytes:
+    """The serializer of the call: what is bytes already goes as it is."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def _encoded(parcel: Parcel) -> bytes:
+    """A batch as a message: joined by hand, because protobuf would copy its bytes three times."""
+    size = parcel.data.size
+    rest = pb.WriteMetricsRequest.Batch(sequence=parcel.sequence, position=parcel.position).SerializeToString()
+    inner = rest + _DATA_TAG + _varint(size)
+    return b"".join((_BATCH_TAG, _varint(len(inner) + size), inner, memoryview(parcel.data)))
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def _staged(name: str, bundle: Bundle) -> pb.WriteMetricsRequest:
