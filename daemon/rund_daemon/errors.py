@@ -9,6 +9,7 @@ RundError
 ├── SequenceGapError
 ├── RevisionGoneError
 ├── ExhaustedError        NO_SPACE, OVER_LIMIT
+├── StorageError
 ├── CorruptError
 ├── AccessError           UNAUTHENTICATED, PERMISSION_DENIED
 ├── DrainingError
@@ -19,6 +20,7 @@ RundError
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Any
 
 
@@ -55,6 +57,7 @@ class Reason(enum.StrEnum):
     REVISION_GONE = "REVISION_GONE"
     NO_SPACE = "NO_SPACE"
     OVER_LIMIT = "OVER_LIMIT"
+    STORAGE_FAILED = "STORAGE_FAILED"
     CORRUPT = "CORRUPT"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
@@ -157,6 +160,20 @@ class RevisionGoneError(RundError):
 
 class ExhaustedError(RundError):
     """There is no room, or the request passes a limit."""
+
+
+class StorageError(RundError):
+    """The disk could not write or sync; nothing of the request was kept, and the same may be sent again."""
+
+    # A disk that fails, and what a kernel makes of a file system after that: read-only, until a person has looked.
+    CAUSES = frozenset({errno.EIO, errno.EROFS})
+
+    def __init__(self) -> None:
+        super().__init__(
+            Reason.STORAGE_FAILED,
+            "the disk could not keep this, and nothing of it was kept; retry, and see the daemon's log for the cause",
+            retry_after_seconds=1.0,
+        )
 
 
 class CorruptError(RundError):

@@ -1,7 +1,8 @@
-"""Named points at which a test has the daemon die, stand still, or meet a disk that fails.
+"""Named points at which a test has the daemon die, stand still, or meet a disk that fails or is slow.
 
 `RUND_FAILPOINTS="sink.synced=kill@3, segment.sync=eio"`: at the third time that the point is reached the process gets
-SIGKILL; every sync of a segment fails. Without the variable, which is read once, a point is an empty call.
+SIGKILL; every sync of a segment fails. `segment.sync=sleep:200` has each take 200 ms longer. Without the variable,
+which is read once, a point is an empty call.
 
 A point is `room.moment`, and its name says what has just been done, or, where it may fail, what comes next.
 """
@@ -13,6 +14,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -84,6 +86,10 @@ def _fail(number: int) -> Callable[[], None]:
     return fail
 
 
+def _sleep(milliseconds: int) -> Callable[[], None]:
+    return lambda: time.sleep(milliseconds / 1000)
+
+
 _ACTIONS = {"kill": _kill, "hang": _hang, "eio": _fail(errno.EIO), "enospc": _fail(errno.ENOSPC)}
 
 
@@ -91,13 +97,15 @@ def _parse(text: str) -> dict[str, _Armed]:
     armed = {}
     for item in text.split(","):
         name, _, what = item.strip().partition("=")
-        action, _, at = what.partition("@")
-        if name not in FAILPOINTS or action not in _ACTIONS:
+        word, _, at = what.partition("@")
+        kind, _, milliseconds = word.partition(":")
+        action = _sleep(int(milliseconds)) if kind == "sleep" and milliseconds.isdecimal() else _ACTIONS.get(word)
+        if name not in FAILPOINTS or action is None:
             # One that is misspelt would have a test pass that tests nothing.
             raise ValueError(
                 f"RUND_FAILPOINTS: {item.strip()!r} is not NAME=ACTION[@TIME] of a failpoint that there is"
             )
-        armed[name] = _Armed(_ACTIONS[action], int(at or 0))
+        armed[name] = _Armed(action, int(at or 0))
     return armed
 
 

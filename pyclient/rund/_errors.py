@@ -29,7 +29,7 @@
      ├── AccessError (PermissionError)
      │    ├── UnauthenticatedError         └── PermissionDeniedError
      ├── DaemonUnavailableError (ConnectionError)
-     │    └── DaemonDrainingError
+     │    ├── DaemonDrainingError          └── StorageFailedError
      ├── WaitTimeoutError (TimeoutError)
      ├── UnsupportedError (NotImplementedError)
      ├── MissingPackageError (ImportError)
@@ -377,6 +377,12 @@ class DaemonDrainingError(DaemonUnavailableError):
     """The daemon is shutting down; another one may start."""
 
     default_reason = "DRAINING"
+
+
+class StorageFailedError(DaemonUnavailableError):
+    """The daemon's disk could not write or sync, or is read-only. Nothing was kept of the request; retry."""
+
+    default_reason = "STORAGE_FAILED"
 
 
 class WaitTimeoutError(RundError, TimeoutError):

@@ -12,7 +12,7 @@ PROTOS = Path(next(iter(rund_pb.v1.__path__)))
 
 # Said once for all methods, in the comments of the services.
 ANY_METHOD = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "DRAINING", "INTERNAL"})
-WRITING_METHOD = frozenset({"NO_SPACE", "OVER_LIMIT"})
+WRITING_METHOD = frozenset({"NO_SPACE", "OVER_LIMIT", "STORAGE_FAILED"})
 
 REASONS = frozenset(error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name) - {"ERROR_REASON_UNSPECIFIED"}
 _COMMENTED_RPC = re.compile(r"((?:^ *//.*\n)+) *rpc (\w+)\(", re.MULTILINE)

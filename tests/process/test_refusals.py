@@ -26,6 +26,7 @@ CASES: dict[str, list[Case]] = {**refusals_of_runs.CASES, **refusals_of_rows.CAS
 ELSEWHERE = {
     ("WriteMetrics", "DRAINING"): "tests/chaos/test_drain.py",
     ("WriteMetrics", "NO_SPACE"): "tests/chaos/test_disk_full.py",
+    ("WriteMetrics", "STORAGE_FAILED"): "tests/chaos/test_failing_disk.py",
     ("ReadMetrics", "DRAINING"): "tests/chaos/test_drain.py",
     ("ReadMetrics", "CORRUPT"): "tests/chaos/test_damage.py",
     ("WatchRuns", "DRAINING"): "tests/chaos/test_drain.py",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import lmdb
 
-from rund_daemon.errors import DrainingError, ExhaustedError, Reason
+from rund_daemon.errors import DrainingError, ExhaustedError, Reason, StorageError
 from rund_daemon.failpoints import failpoint
 
 from .reserve import Reserve
@@ -252,8 +252,11 @@ class CatalogWriter:
             self._loop.call_soon_threadsafe(_resolve, mutations)
 
     def _domain_error(self, error: BaseException) -> BaseException:
-        """A full disk or map is an answer to the caller; everything else is a fault of ours."""
-        return self._no_space() if self._is_full(error) else error
+        """A full disk or map is an answer to the caller, and one that fails; everything else is a fault of ours."""
+        if self._is_full(error):
+            return self._no_space()
+        failed = isinstance(error, (OSError, lmdb.Error)) and _errno(error) in StorageError.CAUSES
+        return StorageError() if failed else error
 
     def _is_full(self, error: BaseException) -> bool:
         if isinstance(error, lmdb.MapFullError):

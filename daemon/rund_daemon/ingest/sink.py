@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from rund_daemon.catalog import Change
-from rund_daemon.errors import ExhaustedError, RundError
+from rund_daemon.errors import ExhaustedError, RundError, StorageError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.model import Micros, Revision, Uid
 from rund_daemon.segments.layout import Layout
@@ -153,7 +153,11 @@ class SegmentSink:
             files.take_back()
         self.release(uid)
         self._staged.discard(uid)
-        answer: BaseException = no_space(0, self._floor.min_free_bytes) if is_full(error) else error
+        answer: BaseException = error
+        if is_full(error):
+            answer = no_space(0, self._floor.min_free_bytes)
+        elif error.errno in StorageError.CAUSES:
+            answer = StorageError()
         for append in appends:
             if append.table == uid:
                 append.error = append.error or answer
