@@ -282,7 +282,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
         operations=operations,
         snapshots=RunSnapshots(catalog, layout, feed, folders),
-        liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds),
+        liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds, ended=sealer.request_run),
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rund_daemon.ingest.merging import CLOSED, PLACED, SMALL_BYTES, Merge, plan_merges
+from rund_daemon.ingest.merging import CLOSED, SMALL_BYTES, Merge, plan_merges
 from rund_daemon.model import BatchRef, Segment
+from rund_daemon.segments.spare_numbers import spare_state
 
 OPEN = b""
 MIB = 1024 * 1024
@@ -24,9 +26,10 @@ class Table:
         self.states: dict[int, bytes] = {}
         self.refs: list[BatchRef] = []
 
-    def add(self, number: int, size: int, *, state: bytes | None = None) -> Table:
-        """Adds a batch; without a state its segment is a sealed one."""
-        sealed = state in (None, PLACED)
+    def add(self, number: int, size: int, *, state: bytes | None = None, spare: int | None = None) -> Table:
+        """Adds a batch; without a state its segment is a sealed one, which may have a number to spare."""
+        sealed = state is None
+        state = state if spare is None else spare_state(spare)
         old = self.segments.get(number, Segment(number, sealed, 0, 0, b""))
         self.segments[number] = Segment(number, sealed, old.length + size, old.rows + 1, b"")
         if state is not None:
@@ -48,8 +51,8 @@ def test_closed_segments_whose_rows_lie_among_each_other_become_one() -> None:
 
 
 def test_small_sealed_neighbours_on_both_sides_are_joined() -> None:
-    table = Table().add(0, MIB).add(1, MIB, state=CLOSED).add(3, MIB, state=PLACED).add(4, MIB, state=OPEN)
-    assert table.planned() == [([0, 1, 3], 1)]
+    table = Table().add(0, MIB).add(2, MIB, state=CLOSED).add(4, MIB, spare=5).add(6, MIB, state=OPEN)
+    assert table.planned() == [([0, 2, 4], 2)]
 
 
 def test_nothing_is_joined_across_a_large_file() -> None:
@@ -62,18 +65,27 @@ def test_what_is_together_too_large_stays_apart() -> None:
     assert table.planned() == [([1, 2], 1)]
 
 
-def test_small_files_of_writers_are_joined_under_the_number_kept_for_them() -> None:
-    table = Table().add(1, MIB, state=PLACED).add(3, MIB, state=PLACED).add(5, SMALL_BYTES).add(7, MIB, state=PLACED)
-    assert table.planned() == [([1, 3], 0)]
+def test_small_sealed_files_are_joined_under_a_number_kept_for_them() -> None:
+    table = Table().add(0, MIB, spare=1).add(2, MIB, spare=3).add(4, SMALL_BYTES, spare=5).add(6, MIB, spare=7)
+    assert table.planned() == [([0, 2], 1)]
+    assert table.plan()[0].spare == 3
 
 
 def test_sealed_files_without_such_a_number_are_left() -> None:
     assert Table().add(0, MIB).add(1, MIB).planned() == []
-    assert Table().add(0, MIB).add(2, MIB, state=PLACED).planned() == [([0, 2], 1)]
+    assert Table().add(0, MIB).add(2, MIB, spare=3).planned() == [([0, 2], 3)]
+    assert Table().add(0, MIB).add(2, MIB, spare=3).plan()[0].spare is None
+
+
+def test_a_number_that_a_segment_has_is_not_free() -> None:
+    """Segments of a rebuilt catalog, or of one that was made before there were numbers to spare."""
+    table = Table().add(0, 8, state=CLOSED).add(1, 8, state=OPEN)
+    assert [(merge.number, merge.spare) for merge in table.plan()] == [(0, None)]
+    assert Table().add(0, MIB, spare=1).add(1, MIB).planned() == []
 
 
 def test_a_single_file_is_not_written_again() -> None:
-    assert Table().add(1, MIB, state=PLACED).add(2, 8, state=OPEN).planned() == []
+    assert Table().add(0, MIB, spare=1).add(2, 8, state=OPEN).planned() == []
 
 
 def test_closed_segments_without_batches_are_cleared_away() -> None:
@@ -93,14 +105,14 @@ def test_a_file_of_which_a_batch_would_stay_behind_is_left() -> None:
 def test_every_closed_segment_goes_once_and_rows_keep_their_order(seed: int, count: int) -> None:
     chance, table, number = random.Random(seed), Table(), 0
     while len(table.refs) < count:
-        kind = chance.choice(["closed", "placed", "large"])
+        kind = chance.choice(["closed", "small", "large"])
         if kind == "closed":
-            several = range(number, number + chance.randint(1, 3))
+            several = range(number, number + 2 * chance.randint(1, 3), 2)
             for _ in range(chance.randint(1, 6)):
                 table.add(chance.choice(several), chance.choice([8, MIB]), state=CLOSED)
             number = several.stop
         else:
-            table.add(number + 1, MIB if kind == "placed" else SMALL_BYTES, state=PLACED if kind == "placed" else None)
+            table.add(number, MIB if kind == "small" else SMALL_BYTES, spare=number + 1)
             number += 2
     merges = table.plan()
     gone = [segment.number for merge in merges for segment in merge.segments]
@@ -142,3 +154,35 @@ def test_rows_that_come_for_ever_are_written_a_few_times_and_lie_in_few_files(si
     assert sum(files) == rounds
     assert len(files) <= rounds * size / (SMALL_BYTES / 4) + math.log2(rounds)
     assert written <= rounds * (1 + math.log2(rounds))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_it_came_about_all_small_neighbours_are_one_file_in_the_end(seed: int) -> None:
+    """Seals while rows come, files of writers, and then the end, with something open or nothing."""
+    chance, table, number, used = random.Random(seed), Table(), 0, set[int]()
+    for _ in range(60):
+        kind = chance.choice(["closed", "closed", "small"])
+        table.add(number, MIB // 64, **({"state": CLOSED} if kind == "closed" else {"spare": number + 1}))  # type: ignore[arg-type]
+        used |= {number} if kind == "small" else set()
+        number += 2
+        if chance.random() < 0.7:
+            exchange(table, table.plan(last=False), used)
+    exchange(table, table.plan(last=True), used)
+    assert len(table.segments) == 1
+
+
+def exchange(table: Table, merges: tuple[Merge, ...], used: set[int]) -> None:
+    """Does what the sealer does; numbers of files are never used twice."""
+    for merge in merges:
+        assert merge.number not in used
+        assert merge.spare not in used
+        used.add(merge.number)
+        for segment in merge.segments:
+            del table.segments[segment.number]
+            table.states.pop(segment.number, None)
+        size = sum(segment.length for segment in merge.segments)
+        table.segments[merge.number] = Segment(merge.number, True, size, len(merge.refs), b"")
+        if merge.spare is not None:
+            table.states[merge.number] = spare_state(merge.spare)
+        rows = {ref.first_row for ref in merge.refs}
+        table.refs = [replace(ref, segment=merge.number) if ref.first_row in rows else ref for ref in table.refs]

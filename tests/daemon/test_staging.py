@@ -77,8 +77,8 @@ def test_a_file_becomes_a_sealed_segment_as_it_is(tmp_path: Path) -> None:
         await writer.close()
         assert writer.stream.committed == 3
         assert await column(rooms, table) == list(range(30))
-        assert files(rooms.folder(run)) == ["000001.arrow"]
-        with pa.ipc.open_file(rooms.folder(run) / "000001.arrow") as file:
+        assert files(rooms.folder(run)) == ["000000.arrow"]
+        with pa.ipc.open_file(rooms.folder(run) / "000000.arrow") as file:
             assert file.read_all().column("x").to_pylist() == list(range(30))
             assert file.num_record_batches == 3
         assert check(rooms.catalog, rooms.layout).findings == ()
@@ -149,13 +149,13 @@ def test_what_a_killed_daemon_had_moved_and_not_committed_is_removed(tmp_path: P
         writer = Writer(rooms, table)
         await writer.hand_over(numbers(0, 10))
         await writer.close()
-        orphan = rooms.folder(run) / "000003.arrow"
+        orphan = rooms.folder(run) / "000002.arrow"
         orphan.write_bytes(writer.body(numbers(10, 20)))
-        rooms.layout.announce_segment(table.uid, 3, orphan)
+        rooms.layout.announce_segment(table.uid, 2, orphan)
 
     async def second(rooms: Rooms) -> None:
         details = rooms.runs.get(RunName("p", "run"))
-        assert files(rooms.folder(details.run)) == ["000001.arrow"]
+        assert files(rooms.folder(details.run)) == ["000000.arrow"]
         assert await column(rooms, details.tables[0].table) == list(range(10))
         assert check(rooms.catalog, rooms.layout).findings == ()
 

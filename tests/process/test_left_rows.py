@@ -65,6 +65,8 @@ def test_500_of_500_rows_of_a_killed_process(running: Any) -> None:
     assert run.cause is not None
     assert (run.cause.kind, run.cause.signal) == (CauseKind.SIGNAL, signal.SIGKILL)
     wait_until(lambda: not list((running.root / "journals").iterdir()), "the journal stays")
+    table = running.root / "left/runs/dead/metrics/history"
+    wait_until(lambda: [path.suffix for path in table.iterdir()] == [".arrow"], "its rows are not sealed")
 
 
 FORK = """

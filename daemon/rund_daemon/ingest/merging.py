@@ -8,15 +8,14 @@ is, and nothing is joined across it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rund_daemon.model import BatchRef, Segment
+from rund_daemon.segments.spare_numbers import spare_of
 
 CLOSED = b"closed"
 """State of a segment that takes no more batches and waits to be sealed."""
-PLACED = b"placed"
-"""State of a small sealed segment that a writer made whole. The number before its own is kept for its successor."""
 
 SMALL_BYTES = 32 * 1024 * 1024
 """Neighbours are joined while they have no more than this together, so that files grow to a useful size."""
@@ -33,13 +32,14 @@ class Merge:
     Attributes:
         segments: what is replaced.
         refs: their batches.
-        number: number of the new segment. No file `<number>.arrow` was ever a table's before, because whoever has read
-            old records may still look for it.
+        number: number of the new segment. No file `<number>.arrow` was ever a table's before.
+        spare: another such number, for a later merge; None if there is none.
     """
 
     segments: tuple[Segment, ...]
     refs: tuple[BatchRef, ...]
     number: int
+    spare: int | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ def plan_merges(
 
     Args:
         segments: all of the table's, by number.
-        states: of those that are not sealed, or PLACED, by number.
+        states: of those that are not sealed, or have a spare number, by number.
         refs: all of the table's batches, in the order of rows.
         last: whether no more rows are expected, so that all small neighbours are worth joining.
     """
@@ -75,7 +75,7 @@ def plan_merges(
     _add_empty(blocks, segments, states)
     batches = Counter(ref.segment for ref in known)
     groups = (group if last else _worthwhile(group) for group in _gather(blocks))
-    merges = (_merge(group, states) for group in groups)
+    merges = (_merge(group, states, segments.keys()) for group in groups)
     # Whatever the records say: no file is given up while a batch in it stays behind.
     return tuple(merge for merge in merges if merge is not None and _is_whole(merge, batches))
 
@@ -132,14 +132,17 @@ def _worthwhile(blocks: list[_Block]) -> list[_Block]:
     return blocks[begin:]
 
 
-def _merge(blocks: Sequence[_Block], states: Mapping[int, bytes]) -> Merge | None:
+def _merge(blocks: Sequence[_Block], states: Mapping[int, bytes], taken: Collection[int]) -> Merge | None:
     segments = {number: segment for block in blocks for number, segment in block.segments.items()}
-    closed = [number for number, segment in segments.items() if not segment.sealed]
-    placed = [number - 1 for number in segments if states.get(number) == PLACED]
-    if not closed and (len(blocks) < 2 or not placed):
+    # There is no `.arrow` of an open segment's number yet.
+    closed = sorted(number for number, segment in segments.items() if not segment.sealed)
+    kept = [number + 1 for number in closed] + [spare_of(states.get(number)) for number in segments]
+    spares = sorted(number for number in kept if number is not None and number not in taken)
+    if not closed and (len(blocks) < 2 or not spares):
         return None
     refs = tuple(ref for block in blocks for ref in block.refs)
-    return Merge(tuple(segments.values()), refs, min(closed or placed))
+    number, *rest = *closed, *spares
+    return Merge(tuple(segments.values()), refs, number, next(iter(rest), None))
 
 
 def _is_whole(merge: Merge, batches: Mapping[int, int]) -> bool:

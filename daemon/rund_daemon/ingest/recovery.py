@@ -50,7 +50,7 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
             segment = snapshot.get(shelves.SEGMENTS, key)
             place = snapshot.get(shelves.TABLE_UIDS, Uid(key[:16]))
             table = snapshot.get(shelves.TABLES, place) if place else None
-            if segment is None or table is None:
+            if segment is None or segment.sealed or table is None:
                 continue
             # There may be ten thousand segments, and nobody is served before they are looked at.
             if table.run_uid not in homes:

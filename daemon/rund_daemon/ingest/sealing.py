@@ -16,12 +16,12 @@ from functools import reduce
 from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Change, Snapshot, keys, shelves
-from rund_daemon.catalog.lookup import table_by_uid
+from rund_daemon.catalog.lookup import table_by_uid, tables_of
 from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.ingest.accounts import account_for_exchange
-from rund_daemon.ingest.merging import CLOSED, PLACED, Merge, plan_merges
+from rund_daemon.ingest.merging import CLOSED, SMALL_BYTES, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.commit_log import Entry
@@ -32,6 +32,7 @@ from rund_daemon.segments.reader import SegmentReader
 from rund_daemon.segments.schemas import unify
 from rund_daemon.segments.seal import SealedFile, write_sealed
 from rund_daemon.segments.space import SpaceFloor
+from rund_daemon.segments.spare_numbers import spare_state
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class _Job:
     segments: tuple[Segment, ...]
     refs: tuple[BatchRef, ...]
     number: int
+    spare: int | None
 
     @property
     def path(self) -> Path:
@@ -77,6 +79,12 @@ class Sealer:
         """Has a table's open segments sealed soon."""
         self._pending[table] = None
         self._wake.set()
+
+    def request_run(self, run: Uid) -> None:
+        """Has all tables of a run sealed soon: it has ended."""
+        with self._catalog.snapshot() as snapshot:
+            for state in tables_of(snapshot, run):
+                self.request(state.table.uid)
 
     def request_ended(self) -> None:
         """Has everything sealed that an earlier daemon left although nobody writes to it."""
@@ -124,7 +132,7 @@ class Sealer:
                     if not await self._replace(job):
                         break
                 else:
-                    await self._forget_placed(uid)
+                    await self._forget_spares(uid)
                     return
             except FileNotFoundError:
                 if attempt == _ATTEMPTS:
@@ -147,18 +155,18 @@ class Sealer:
         for key in [key for key, state in change.scan(shelves.OPEN_SEGMENTS, uid) if not state]:
             change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
 
-    async def _forget_placed(self, uid: Uid) -> None:
-        """Forgets which small files could be joined with what comes behind them, when nothing comes any more."""
+    async def _forget_spares(self, uid: Uid) -> None:
+        """Forgets which files could be joined with what comes behind them, when nothing comes any more."""
         with self._catalog.snapshot() as snapshot:
             table = table_by_uid(snapshot, uid)
             run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
-            placed = [key for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid) if state == PLACED]
+            spares = [key for key, state in snapshot.scan(shelves.OPEN_SEGMENTS, uid) if state not in (b"", CLOSED)]
 
         def forget(change: Change) -> None:
-            for key in placed:
+            for key in spares:
                 change.delete(shelves.OPEN_SEGMENTS, key)
 
-        if placed and table and run and (table.sealed or run.status.ended):
+        if spares and table and run and (table.sealed or run.status.ended):
             await self._catalog.submit(forget)
 
     def _plan(self, uid: Uid) -> list[_Job]:
@@ -170,7 +178,10 @@ class Sealer:
             folder = self._folder(run, table)
             last = table.sealed or run.status.ended
             merges = _merges(snapshot, uid, last=last) or _empty_merge(snapshot, table)
-        return [_Job(table, folder, merge.segments, merge.refs, merge.number) for merge in merges]
+        return [
+            _Job(table, folder, merge.segments, merge.refs, merge.number, None if last else merge.spare)
+            for merge in merges
+        ]
 
     def _exchange(self, change: Change, job: _Job, head: bytes, sealed: SealedFile) -> bool:
         uid = job.table.uid
@@ -189,6 +200,8 @@ class Sealer:
             change.put(shelves.BATCHES, keys.batch(uid, ref.first_row), ref)
         record = Segment(job.number, True, sealed.length, sealed.rows, head, len(sealed.batches))
         change.put(shelves.SEGMENTS, keys.numbered(uid, job.number), record)
+        if job.spare is not None and sealed.length < SMALL_BYTES:
+            change.put(shelves.OPEN_SEGMENTS, keys.numbered(uid, job.number), spare_state(job.spare))
         exchanged = replace(
             mark,
             next_segment=max(mark.next_segment, job.number + 1),

@@ -32,11 +32,12 @@ from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import OpenSegment
 from rund_daemon.segments.schemas import unify
+from rund_daemon.segments.spare_numbers import NUMBERS_A_SEGMENT, spare_state
 from rund_daemon.segments.staged_file import StagedFile
 
 from .accounts import open_log
 from .appends import Append, Chunk
-from .merging import CLOSED, PLACED, SMALL_BYTES
+from .merging import CLOSED, SMALL_BYTES
 from .placing import PlacedFiles, refs_of
 
 logger = logging.getLogger(__name__)
@@ -321,8 +322,7 @@ class TableFiles:
     def _place_file(self, staged: StagedFile) -> None:
         """Takes a file in as a sealed segment. What is open is closed, so that each segment's rows stay together."""
         mark = self._planned_mark
-        # The number before it is left for the file that it is joined into, so that numbers go on in the order of rows.
-        segment = self._placed.place(staged, mark.next_segment + 1)
+        segment = self._placed.place(staged, mark.next_segment)
         self._retired.extend(self._open.values())
         self._open.clear()
         self._refs.extend(refs_of(staged, segment.number, mark.rows))
@@ -331,7 +331,7 @@ class TableFiles:
             rows=mark.rows + segment.rows,
             batches=mark.batches + len(staged.batches),
             bytes=mark.bytes + segment.length,
-            next_segment=segment.number + 1,
+            next_segment=segment.number + NUMBERS_A_SEGMENT,
         )
 
     def _record_placed(self, change: Change) -> None:
@@ -340,7 +340,7 @@ class TableFiles:
             key = keys.numbered(uid, segment.number)
             change.put(shelves.SEGMENTS, key, segment)
             if _is_small(segment):
-                change.put(shelves.OPEN_SEGMENTS, key, PLACED)
+                change.put(shelves.OPEN_SEGMENTS, key, spare_state(segment.number + 1))
         for key, state in list(change.scan(shelves.OPEN_SEGMENTS, uid)) if placed else ():
             if not state and keys.number_of(key) < placed[-1].number:
                 change.put(shelves.OPEN_SEGMENTS, key, CLOSED)
@@ -352,7 +352,9 @@ class TableFiles:
         record = Segment(mark.next_segment, sealed=False, length=len(head), rows=0, arrow_schema=head)
         self._layout.announce_segment(self._table.uid, record.number, self._folder / record.file_name)
         file = OpenSegment.create(self._folder / record.file_name, head)
-        self._planned_mark = replace(mark, next_segment=mark.next_segment + 1, bytes=mark.bytes + len(head))
+        self._planned_mark = replace(
+            mark, next_segment=mark.next_segment + NUMBERS_A_SEGMENT, bytes=mark.bytes + len(head)
+        )
         self._open[head] = _Open(file, record, 0)
         return self._open[head]
 

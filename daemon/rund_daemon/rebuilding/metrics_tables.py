@@ -21,6 +21,7 @@ from rund_daemon.segments.commit_log import Account
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.salvage import Salvage, salvage_segment
 from rund_daemon.segments.schemas import unify
+from rund_daemon.segments.spare_numbers import NUMBERS_A_SEGMENT
 
 from .notes import Note
 
@@ -194,8 +195,8 @@ def _later(*accounts: Mapping[str, StreamMark]) -> dict[str, StreamMark]:
 
 
 def _mark(built: RebuiltTable, folder: TableFolder) -> TableMark:
-    numbers = [segment.number + 1 for segment in built.segments]
-    files = [number + 1 for number in (*folder.sealed, *folder.open)]
+    numbers = [segment.number + NUMBERS_A_SEGMENT for segment in built.segments]
+    files = [number + NUMBERS_A_SEGMENT for number in (*folder.sealed, *folder.open)]
     return TableMark(
         rows=max([built.mark.rows, *(ref.first_row + ref.rows for ref in built.refs)]),
         batches=len(built.refs),

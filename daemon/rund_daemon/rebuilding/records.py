@@ -5,7 +5,8 @@ from __future__ import annotations
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT
 from rund_daemon.catalog.run_values import put_value
-from rund_daemon.model import InputTable, Revision, Uid
+from rund_daemon.model import InputTable, Revision, Segment, Uid
+from rund_daemon.segments.spare_numbers import spare_state
 
 from .metrics_tables import RebuiltTable
 from .runs import RebuiltRun
@@ -60,9 +61,20 @@ def _put_table(change: Change, run: Uid, built: RebuiltTable) -> None:
     for segment in built.segments:
         segment_key = keys.numbered(table.uid, segment.number)
         change.put(shelves.SEGMENTS, segment_key, segment)
-        if not segment.sealed:
-            change.put(shelves.OPEN_SEGMENTS, segment_key, b"")
+        state = _state(built, segment)
+        if state is not None:
+            change.put(shelves.OPEN_SEGMENTS, segment_key, state)
     for ref in built.refs:
         change.put(shelves.BATCHES, keys.batch(table.uid, ref.first_row), ref)
     for stream_id, mark in built.streams.items():
         change.put(shelves.STREAMS, keys.named(table.uid, stream_id), mark)
+
+
+def _state(built: RebuiltTable, segment: Segment) -> bytes | None:
+    """Sealed files may still be joined, too, with neighbours and under a number that lies between theirs."""
+    if not segment.sealed:
+        return b""
+    numbers = {other.number for other in built.segments}
+    spare = segment.number + 1
+    is_free = spare not in numbers and spare < built.mark.next_segment
+    return spare_state(spare) if len(numbers) > 1 and is_free else None

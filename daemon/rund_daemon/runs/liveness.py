@@ -75,10 +75,19 @@ class Liveness:
         host: where this daemon runs.
         presence: says who was heard of.
         silence_seconds: how long a writer that is no process of this host may be silent.
+        ended: called with each run that ends with its last writer.
     """
 
     def __init__(
-        self, catalog: Catalog, feed: Feed, clock: Clock, host: Host, presence: Presence, silence_seconds: float
+        self,
+        catalog: Catalog,
+        feed: Feed,
+        clock: Clock,
+        host: Host,
+        presence: Presence,
+        silence_seconds: float,
+        *,
+        ended: Callable[[Uid], None],
     ) -> None:
         self._catalog = catalog
         self._feed = feed
@@ -86,6 +95,7 @@ class Liveness:
         self._host = host
         self._presence = presence
         self._silence_s = silence_seconds
+        self._ended = ended
         self._watched: dict[tuple[Uid, str], _Watched] = {}
         self._awaited: dict[tuple[Uid, str], _Awaited] = {}
         self._burials: set[asyncio.Task[None]] = set()
@@ -230,6 +240,8 @@ class Liveness:
                 extra={"run": buried.resource_name, "pid": writer.pid, "cause": cause.kind, "detail": cause.message},
             )
             self._feed.publish((RUNS_TOPIC,))
+            if buried.status.ended:
+                self._ended(run)
 
     def _leave(self, key: tuple[Uid, str]) -> None:
         self._awaited.pop(key, None)

@@ -270,8 +270,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
 
     def _seal_if_ended(self, run: Run) -> None:
         if run.status.ended:
-            for state in self._runs.get_by_uid(run.uid).tables:
-                self._sealer.request(state.table.uid)
+            self._sealer.request_run(run.uid)
 
 
 def _paths(run: run_pb2.Run, mask: FieldMask | None) -> frozenset[str]:

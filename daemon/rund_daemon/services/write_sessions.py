@@ -115,6 +115,9 @@ class WriteSessions:
             self._sealer.request(state.table.uid)
         else:
             state = self._runs.get_table_by_uid(opened.table.uid)
+            if self._runs.get_by_uid(state.table.run_uid).run.status.ended:
+                # Rows of a journal, say, whose writer has died: nothing else will have them sealed.
+                self._sealer.request(state.table.uid)
         return pb.WriteMetricsResponse(closed=pb.WriteMetricsResponse.Closed(metrics_table=self._message(state)))
 
     def _message(self, state: TableState) -> metrics_pb2.MetricsTable:
