@@ -23,6 +23,7 @@ FAILPOINTS = frozenset(
         "sink.appended",  # a group's bytes are with the kernel
         "segment.sync",  # a segment is about to be synced
         "sink.synced",  # a group's bytes are durable, and no commit knows them
+        "staging.checked",  # a staged file is whole and durable, and not queued
         "placing.moved",  # a staged file lies in its table's folder, and its entry is not durable
         "segment.created",  # an open segment has its file, whose entry is not durable
         "catalog.staged",  # a transaction is whole and about to be committed

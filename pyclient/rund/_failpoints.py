@@ -28,6 +28,7 @@ FAILPOINTS = frozenset(
         "journal.closed",  # no row will follow
         "journal.file_removed",  # a data file of a journal that is done with is removed
         "journal.head_removed",  # its head is removed, too
+        "staging.written",  # a file of batches is there, and the daemon has not been told
         "sender.cut_written",  # it is written down which rows a batch holds, and the batch is not sent
         "sender.sent",  # the batch is with the stream
         "sender.acked",  # it is acknowledged, and the cursor does not say so

@@ -19,7 +19,7 @@ from rund_daemon.checking import check
 from rund_daemon.segments.layout import Layout, settle_move
 from rund_pb.v1 import run_pb2
 
-from tests.chaos.mixed_trainer import PROJECT, ROWS_OF_A_BATCH, ROWS_OF_A_PART
+from tests.chaos.mixed_trainer import PROJECT, ROWS_OF_A_BATCH, ROWS_OF_A_FILE, ROWS_OF_A_PART
 from tests.process.raw_daemon import RawDaemon, get_run, plain, read
 
 TRAINER = Path(__file__).with_name("mixed_trainer.py")
@@ -34,12 +34,14 @@ class Arena:
     Attributes:
         daemon: is started and killed, as a rule with a failpoint.
         killed: how many processes were killed, by whom or what.
+        killed_at: names of the failpoints that have killed one.
         trained: names of the runs that trainers have written.
     """
 
     daemon: RawDaemon
     chance: random.Random
     killed: Counter[str] = field(default_factory=Counter)
+    killed_at: set[str] = field(default_factory=set)
     trained: list[str] = field(default_factory=list)
 
     @property
@@ -54,6 +56,7 @@ class Arena:
         while not self.daemon._is_ready():
             if self.daemon.process.poll() == -signal.SIGKILL:
                 self.killed["daemon at its start"] += 1
+                self._note_point()
                 self.daemon.environment = {}
                 self.daemon.spawn()
             assert self.daemon.process.poll() is None, self.daemon.log_path.read_text()[-4000:]
@@ -71,8 +74,13 @@ class Arena:
         except subprocess.TimeoutExpired:
             return False
         self.killed["daemon at a failpoint"] += died
+        if died:
+            self._note_point()
         self.daemon.kill()
         return died
+
+    def _note_point(self) -> None:
+        self.killed_at.add(self.daemon.environment["RUND_FAILPOINTS"].partition("=")[0])
 
     def start_trainer(self, loops: int = UNTIL_KILLED, **failpoints: str) -> TrainerProcess:
         name = f"run-{len(self.trained)}"
@@ -171,16 +179,16 @@ class TrainerProcess:
             return  # it was killed before it had anything
         run = get_run(daemon, f"projects/{PROJECT}/runs/{self.run}")
         tables = {table.name.rpartition("/")[2]: table for table in run.metrics}
-        rows: dict[str, list[Any]] = {name: self._numbers(table) for name, table in tables.items() if table.row_count}
+        rows = {name: self._numbers(table) for name, table in tables.items() if table.row_count and name != "history"}
         if "history" in tables:
             history = read(daemon, tables["history"].name)
             for column in {"n", "scalar"} & set(history.column_names):
                 rows[column] = [item for item in history.column(column).to_pylist() if item is not None]
-        for kind, column in {"log": "n", "bulk": "bulk", "scalar": "scalar"}.items():
+        for kind, column in {"log": "n", "bulk": "bulk", "large": "large", "scalar": "scalar"}.items():
             found = rows.get(column, [])
             assert found == list(range(len(found))), f"{self.run}: {kind} is doubled or out of its order"
             assert len(found) >= promised.get(kind, 0), f"{self.run}: {kind} is lost"
-        assert len(rows.get("bulk", [])) % ROWS_OF_A_BATCH == 0
+        assert len(rows.get("bulk", [])) % ROWS_OF_A_BATCH == len(rows.get("large", [])) % ROWS_OF_A_FILE == 0
         outputs = [plain(output)["n"] for output in run.outputs]
         assert outputs == list(range(len(outputs)))
         assert promised.get("output", 0) <= len(outputs) <= promised.get("output", 0) + 1
@@ -192,8 +200,8 @@ class TrainerProcess:
             assert len(rows["n"]) == promised["log"], "more is there than was logged"
 
     def _numbers(self, table: Any) -> list[Any]:
-        rows = read(self.arena.daemon, table.name)
-        return rows.column("n").to_pylist() if "n" in rows.column_names else []
+        numbers: list[Any] = read(self.arena.daemon, table.name, columns=["n"]).column("n").to_pylist()
+        return numbers
 
 
 def adopt(daemon: RawDaemon, **failpoints: str) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import rund
 from rund import Run, RundError
 from rund_pb.v1 import metrics_service_pb2, metrics_service_pb2_grpc, run_service_pb2, run_service_pb2_grpc, value_pb2
@@ -24,6 +25,9 @@ PROJECT = "kills"
 ROWS_OF_A_LOOP = 150
 ROWS_OF_A_BATCH = 50
 ROWS_OF_A_PART = 10
+ROWS_OF_A_FILE = 33
+# Together they have more than 1 MiB, from which on batches are handed over as files.
+VECTOR = np.zeros(8192, np.float32)
 
 
 class Trainer:
@@ -60,6 +64,13 @@ class Trainer:
             writer.add_batch({"n": list(range(batch, batch + ROWS_OF_A_BATCH))})
         writer.flush()
         self.note("bulk", begin + 4 * ROWS_OF_A_BATCH)
+
+    def hand_over(self, writer: Any) -> None:
+        begin = self.count("large")
+        rows = range(begin, begin + ROWS_OF_A_FILE)
+        writer.add_batch({"n": list(rows), "vector": np.tile(VECTOR, (ROWS_OF_A_FILE, 1))})
+        writer.flush()
+        self.note("large", rows.stop)
 
     def add_part(self) -> None:
         number = self.count("part")
@@ -109,7 +120,7 @@ class Trainer:
         return run_service_pb2_grpc.RunServiceStub(self.channel)
 
     def train(self, loops: int) -> None:
-        with self.run.metrics_writer("bulk") as writer:
+        with self.run.metrics_writer("bulk") as writer, self.run.metrics_writer("large") as large:
             for loop in range(loops):
                 self.log()
                 self.add_batches(writer)
@@ -117,6 +128,8 @@ class Trainer:
                 self.add_output()
                 if loop % 3 == 0:
                     self.add_part()
+                if loop % 4 == 0:
+                    self.hand_over(large)
                 if loop % 4 == 0:
                     self.copy()
                 time.sleep(0.005)

@@ -19,8 +19,7 @@ from tests.process.raw_daemon import RawDaemon
 
 pytestmark = pytest.mark.chaos
 
-# The trainer of these tests writes no batch that is large enough to be handed over as a file.
-DAEMON_POINTS = sorted(rund_daemon.failpoints.FAILPOINTS - {"placing.moved"})
+DAEMON_POINTS = sorted(rund_daemon.failpoints.FAILPOINTS)
 TRAINER_POINTS = sorted(point for point in rund._failpoints.FAILPOINTS if not point.startswith("adoption."))
 
 # These kill a start, which must find something of a kill before.
@@ -41,9 +40,12 @@ ADOPTERS = (
 PARTS = 3
 
 
-def test_every_adopters_point_has_its_turn() -> None:
-    told = {point for point in rund._failpoints.FAILPOINTS if point.startswith("adoption.")}
-    assert {point for chain in ADOPTERS for point in chain} == told
+def test_every_point_has_its_turn() -> None:
+    """Each part ends with the proof that its points have killed; here, that the parts are all there is."""
+    parts = range(PARTS)
+    assert {point for part in parts for point in DAEMON_POINTS[part::PARTS]} == rund_daemon.failpoints.FAILPOINTS
+    clients = {point for part in parts for point in (*TRAINER_POINTS[part::PARTS], *ADOPTERS[part])}
+    assert clients == rund._failpoints.FAILPOINTS
 
 
 @pytest.fixture
@@ -102,6 +104,7 @@ def kill_trainers_at(arena: Arena, points: list[str], most: int) -> None:
         trainers[armed] = arena.start_trainer(8 if point in ENDING else 10_000, RUND_CLIENT_FAILPOINTS=armed)
     for armed, trainer in trainers.items():
         assert trainer.dies(), f"{armed} was never reached"
+        arena.killed_at.add(armed.partition("=")[0])
     arena.check(*trainers.values())
 
 
@@ -117,7 +120,10 @@ def kill_adopters_at(arena: Arena, points: tuple[str, ...]) -> None:
         arena.start_daemon(RUND_CLIENT_FAILPOINTS=f"{point}=kill")
         # It begins one after the other, and all die.
         wait_for(lambda: len(arena.daemon.log("adopter_died")) > deaths, lambda: f"{point} was never reached")  # noqa: B023
-        arena.killed["adopter"] += len(arena.daemon.log("adopter_died")) - deaths
+        died = arena.daemon.log("adopter_died")[deaths:]
+        assert {line["code"] for line in died} == {-signal.SIGKILL}
+        arena.killed["adopter"] += len(died)
+        arena.killed_at.add(point)
         arena.kill_daemon()
     arena.start_daemon()
     arena.check(trainer)
@@ -137,7 +143,7 @@ def test_a_daemon_dies_while_it_seals_compressed_files(arena: Arena) -> None:
 def test_a_daemon_that_is_killed_at_each_point(arena: Arena, part: int) -> None:
     points = DAEMON_POINTS[part::PARTS]
     kill_at_daemon_points(arena, points, most=3)
-    assert arena.killed.total() >= len(points)
+    assert set(points) <= arena.killed_at
     arena.check_all()
 
 
@@ -146,6 +152,7 @@ def test_a_daemon_that_is_killed_at_each_point(arena: Arena, part: int) -> None:
 def test_a_client_that_is_killed_at_each_point(arena: Arena, part: int) -> None:
     kill_trainers_at(arena, TRAINER_POINTS[part::PARTS], most=3)
     kill_adopters_at(arena, ADOPTERS[part])
+    assert arena.killed_at == {*TRAINER_POINTS[part::PARTS], *ADOPTERS[part]}
     arena.check_all()
 
 

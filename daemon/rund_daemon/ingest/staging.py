@@ -15,6 +15,7 @@ from pathlib import Path
 import xxhash
 
 from rund_daemon.errors import InvalidError
+from rund_daemon.failpoints import failpoint
 from rund_daemon.limits import MIB, Limits
 from rund_daemon.segments.file_format import Block
 from rund_daemon.segments.heads import read_head
@@ -116,4 +117,6 @@ def _check(path: Path, file: IncomingFile, count: int, rows: _Rows) -> StagedFil
             break
     if len(blocks) != count:
         raise InvalidError(FIELD, f"the file has another number of batches than the {count} sequences it stands for")
-    return StagedFile(path, rows.head, file.finish(rows.head, blocks), tuple(batches))
+    staged = StagedFile(path, rows.head, file.finish(rows.head, blocks), tuple(batches))
+    failpoint("staging.checked")
+    return staged

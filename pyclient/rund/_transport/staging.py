@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 from rund_pb.v1 import metrics_service_pb2 as pb
 
+from rund._failpoints import failpoint
+
 from .parcels import Parcel
 
 _PREAMBLE = b"ARROW1\0\0"
@@ -75,6 +77,7 @@ class StagingFolder:
             raise
         finally:
             os.close(descriptor)
+        failpoint("staging.written")
         return name
 
 
