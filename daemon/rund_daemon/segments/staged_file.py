@@ -117,7 +117,13 @@ class IncomingFile:
             position += message.end
 
     def finish(self, head: bytes, blocks: Sequence[Block]) -> int:
-        """Writes the footer, makes the file durable, and gives its length."""
+        """Writes the footer, makes the file durable, and gives its length.
+
+        Raises:
+            InvalidError: it is shorter or longer than it was when it was opened.
+        """
+        if os.fstat(self._descriptor).st_size != self.length:
+            raise _invalid("has another length than when it was opened; it is the daemon's once it is named")
         data, position = memoryview(ending(head, blocks)), self.length
         while data:
             written = os.pwrite(self._descriptor, data, position)
