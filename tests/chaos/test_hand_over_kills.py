@@ -61,12 +61,13 @@ def test_a_daemon_that_is_killed_again_and_again(daemon: Any) -> None:
     run = rund.init("hand-over", "daemon", root_url=running.root)
     chance = random.Random(9)
     writer = start_writer(running.root, "daemon", 150)
+    assert writer.stdout is not None
+    assert writer.stdout.readline(), "it begins before the kills: one that finds no daemon would start its own"
     for _ in range(6):
         time.sleep(chance.uniform(0.1, 0.7))
         running.kill()
         running.start()
     with writer:
-        assert writer.stdout is not None
         assert writer.stdout.read().endswith("done\n")
     assert np.array_equal(values(running.root, "daemon"), np.arange(150 * ROWS))
     run.finish()
