@@ -47,7 +47,7 @@ class Place:
         opening = metrics_pb.WriteMetricsRequest.Open(metrics_table=name, stream_id=stream, create_missing=True)
         requests = [metrics_pb.WriteMetricsRequest(open=opening), *messages]
         try:
-            for _ in self.transport.metrics.WriteMetrics(iter(requests)):
+            for _ in self.transport.write_metrics(iter(requests)):
                 pass
         except Exception as error:
             raise self.transport.map_error(error) from None  # type: ignore[arg-type]  # gRPC raises nothing else
@@ -122,9 +122,9 @@ def taken_over(place: Place) -> None:
         told.wait(30)
 
     told = threading.Event()
-    first = place.transport.metrics.WriteMetrics(open_and_wait())
+    first = place.transport.write_metrics(open_and_wait())
     next(first)
-    second = place.transport.metrics.WriteMetrics(iter([opening]))
+    second = place.transport.write_metrics(iter([opening]))
     next(second)
     try:
         next(first)
