@@ -86,7 +86,7 @@ def test_whatever_is_taken_is_a_folder_of_its_own_in_its_parent(name: str) -> No
     assert check_name(checked, "field") == checked
 
 
-@pytest.mark.parametrize("name", [*RESERVED_PROJECTS, "Trash", "RUND.TOML", "-"])
+@pytest.mark.parametrize("name", [*sorted(RESERVED_PROJECTS), "Trash", "RUND.TOML", "-"])
 def test_no_project_takes_the_place_of_the_roots_own_files(name: str) -> None:
     with pytest.raises(InvalidError):
         check_project(name, "field")

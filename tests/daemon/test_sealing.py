@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from rund_daemon.catalog import shelves
+from rund_daemon.checking import check
 from rund_daemon.errors import CorruptError
 from rund_daemon.model import MetricsTable, Run
 from rund_daemon.names import RunName
@@ -354,3 +355,40 @@ def test_many_tiny_batches_end_as_one_file_and_readers_see_a_prefix_all_the_whil
             assert len(list(snapshot.scan(shelves.BATCHES, table.uid))) == 1
 
     run_in(tmp_path, work)
+
+
+def test_a_run_that_goes_to_trash_while_it_is_sealed_takes_no_litter_along(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        for number in range(30):
+            run = await rooms.new_run(f"run-{number}")
+            table = await rooms.new_table(run)
+            await rooms.write(table, *(numbers(at, at + 10) for at in range(0, 100, 10)))
+            await rooms.write(table, numbers(100, 110), stream_id="other")
+            sealing = asyncio.ensure_future(rooms.seal(table))
+            # Each time a little later in the course of the seal, from before its first transaction to behind its last.
+            await asyncio.sleep(number / 2_000)
+            await asyncio.gather(rooms.runs.delete(RunName("p", run.name), "", NO_REQUEST), sealing)
+            await asyncio.to_thread(rooms.catalog.wait_until_settled, 20)
+        assert check(rooms.catalog, rooms.layout).findings == ()
+
+    run_in(tmp_path, work)
+
+
+@pytest.mark.parametrize("left", ["000001.arrow", ".000001.arrow.new"])
+def test_what_a_crash_left_of_a_seal_goes_at_the_next_start_wherever_its_run_is(tmp_path: Path, left: str) -> None:
+    async def first(rooms: Rooms) -> None:
+        run, table = await prepared(rooms)
+        (rooms.folder(run) / left).write_bytes(b"half a file")
+        rooms.layout.announce_segment(table.uid, 1, rooms.folder(run) / "000001.arrow")
+        await rooms.runs.delete(RunName("p", run.name), "", NO_REQUEST)
+        # Another run has its name now, and a file of that name that nobody may touch.
+        run, _ = await prepared(rooms)
+        (rooms.folder(run) / "000001.arrow").write_bytes(b"not this one")
+
+    async def second(rooms: Rooms) -> None:
+        findings = check(rooms.catalog, rooms.layout).findings
+        assert [finding.path for finding in findings] == [str(tmp_path / "p/runs/run/metrics/t/000001.arrow")]
+        assert rooms.layout.all_unfinished() == []
+
+    run_in(tmp_path, first)
+    run_in(tmp_path, second)

@@ -247,7 +247,7 @@ class TestMetadata:
         assert folder.is_dir()
         assert folder.is_relative_to(run.url)
 
-    @pytest.mark.parametrize("values", [{"a": object()}, {1: 2}, [1]], ids=repr)
+    @pytest.mark.parametrize("values", [{"a": object()}, {1: 2}, [1]], ids=["object", "key", "list"])
     def test_values_that_can_not_be_kept(self, run: Run, values: Any) -> None:
         for call in (run.add_input_value, run.add_output_value, run.set_parameters):
             with pytest.raises(rund.InvalidValueError):

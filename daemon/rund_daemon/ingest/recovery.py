@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
+from rund_daemon.catalog.lookup import table_by_uid
 from rund_daemon.failpoints import failpoint
 from rund_daemon.model import Uid
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.open_segment import cut_back_file
+from rund_daemon.segments.seal import temporary_name
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
             cut_bytes += removed
         for link in layout.all_unfinished():
             if link.is_symlink():
-                _remove_unknown(snapshot, link)
+                _remove_unknown(snapshot, layout, link)
     return Recovery(segments, cut, cut_bytes, damaged, (*layout.all_unfinished(), *layout.all_incoming()))
 
 
@@ -81,12 +83,20 @@ def _home(snapshot: Snapshot, layout: Layout, uid: Uid) -> Path | None:
     return layout.trashed(uid) if run.delete_time else layout.run(run.project, run.name)
 
 
-def _remove_unknown(snapshot: Snapshot, link: Path) -> None:
-    """Removes a segment that was begun and never committed."""
+def _remove_unknown(snapshot: Snapshot, layout: Layout, link: Path) -> None:
+    """Removes a segment that was begun and never committed.
+
+    Of the link's target only the name counts: the run may have been renamed since, and its old place be another's.
+    """
     with suppress(OSError, ValueError):
-        table, number = Uid(bytes.fromhex(link.stem)), int(link.suffix[1:])
-        if not snapshot.has(shelves.SEGMENTS, keys.numbered(table, number)):
-            link.readlink().unlink(missing_ok=True)
+        uid, number = Uid(bytes.fromhex(link.stem)), int(link.suffix[1:])
+        segment = snapshot.get(shelves.SEGMENTS, keys.numbered(uid, number))
+        table = table_by_uid(snapshot, uid)
+        home = _home(snapshot, layout, table.run_uid) if table else None
+        file_name = link.readlink().name
+        if table and home and (segment is None or segment.file_name != file_name):
+            for name in (file_name, temporary_name(file_name)):
+                (layout.metrics_table(home, table.name) / name).unlink(missing_ok=True)
             failpoint("recovery.link_removed")
         link.unlink()
 

@@ -143,12 +143,18 @@ class Sealer:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         self._floor.check(sum(segment.length for segment in job.segments))
-        self._writing = asyncio.get_running_loop().run_in_executor(None, _write, job, self._compression)
+        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, job)
         head, sealed = await asyncio.shield(self._writing)
         failpoint("sealing.written")
         exchanged = await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
         failpoint("sealing.exchanged")
+        if exchanged:
+            self._layout.new_segment(job.table.uid, job.number).unlink(missing_ok=True)
         return exchanged
+
+    def _write(self, job: _Job) -> tuple[bytes, SealedFile]:
+        self._layout.announce_segment(job.table.uid, job.number, job.path)
+        return _write(job, self._compression)
 
     def _close_segments(self, change: Change, uid: Uid) -> None:
         self._sink.release(uid)
@@ -187,6 +193,10 @@ class Sealer:
         uid = job.table.uid
         run = change.get(shelves.RUNS, job.table.run_uid)
         if run is None or run.delete_time or self._folder(run, job.table) != job.folder:
+            if run is not None and run.delete_time:
+                # It was moved to trash with the file. Elsewhere the next attempt writes the file again.
+                trashed = self._layout.metrics_table(self._layout.trashed(run.uid), job.table.name)
+                add_move(change, self._layout.relative(trashed / job.path.name), "")
             return False
         mark = change.get(shelves.MARKS, uid) or TableMark()
         for segment in job.segments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,7 +22,6 @@ from rund_daemon.model import BatchRef, ColumnRange
 from .compression import Compression, compress
 from .file_format import PREAMBLE, Block, ending
 from .heads import read_head
-from .layout import sync_folder
 from .messages import decoded_bytes
 from .ranges import column_ranges
 from .reader import StoredBatch
@@ -84,22 +84,32 @@ def write_sealed(
         number: the segment's number.
         compression: of the bodies that shrink by it; those that are compressed already stay so.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = temporary_name(path.name)
     refs: list[BatchRef] = []
+    # All by the folder's descriptor: its run may be renamed or go to trash meanwhile, and no half file must stay there.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with _File(temporary, head) as file:
+        with _File(temporary, folder, head) as file:
             parts = merge(batches, read_head(head), compression)
             refs.extend(part.lies(number, file.add(part.data)) for part in parts)
             length = file.finish()
         failpoint("seal.written")
-        temporary.rename(path)
+        os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         failpoint("seal.renamed")
+        os.fsync(folder)
     except BaseException:
         # The disk may be full: half a file must not keep it so.
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise
-    sync_folder(path.parent)
+    finally:
+        os.close(folder)
     return SealedFile(length, sum(ref.rows for ref in refs), tuple(refs))
+
+
+def temporary_name(file_name: str) -> str:
+    """The name of a sealed segment until it is whole."""
+    return f".{file_name}.new"
 
 
 def merge(
@@ -168,8 +178,9 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 class _File:
     """An Arrow IPC file that is being written."""
 
-    def __init__(self, path: Path, head: bytes) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    def __init__(self, file_name: str, folder: int, head: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(file_name, flags, 0o644, dir_fd=folder)
         self._head = head
         self._blocks: list[Block] = []
         self._length = 0
