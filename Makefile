@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# How many tests run side by side; most of them wait for processes. `TEST_WORKERS=0` runs them one after the other.
+TEST_WORKERS ?= auto
 BENCH_RUNS ?= 100000
 BENCH_ARGS ?=
 
@@ -17,6 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 BIN := .venv/bin
+SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --maxprocesses 4 --dist worksteal
 # Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.
 PIP := .venv/.has-pip
 RUND := .venv/.has-rund
@@ -40,16 +43,16 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 
 .PHONY: test
 test: $(RUND) $(TEST) ## run the tests, but the long ones and those with tools of others (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long and not node and not tools" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long and not node and not tools" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-power
 test-power: $(RUND) $(TEST) ## lose power at every ack and at many other moments (needs strace, and installs it as root on Debian)
 	command -v strace >/dev/null || { apt-get update --quiet=2 && apt-get install --yes strace; }
-	$(BIN)/pytest -rs tests/chaos/test_power_loss.py $(PYTEST_ARGS)
+	$(BIN)/pytest -rs -m "not long" tests/chaos/test_power_loss.py $(PYTEST_ARGS)
 
 .PHONY: test-kills
 test-kills: $(RUND) $(TEST) ## kill trainers, daemons and adopters a thousand times, which takes half an hour

@@ -57,14 +57,14 @@ def python(script: str, *arguments: str, **options: Any) -> subprocess.Popen[str
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_of_32_that_ask_at_once_one_starts_it(root: Path) -> None:
-    callers = [python(BEGIN_AND_FINISH, str(root)) for _ in range(32)]
+def test_of_16_that_ask_at_once_one_starts_it(root: Path) -> None:
+    callers = [python(BEGIN_AND_FINISH, str(root)) for _ in range(16)]
     results = [caller.communicate(timeout=100) for caller in callers]
-    assert [caller.returncode for caller in callers] == [0] * 32, [error for _, error in results if error]
+    assert [caller.returncode for caller in callers] == [0] * 16, [error for _, error in results if error]
     assert len({out for out, _ in results}) == 1
     starts = [json.loads(line) for line in (root / "daemon.log").read_text().splitlines()]
     assert [line["event"] for line in starts].count("ready") == 1
-    assert len(list(rund.connect(root).list_runs("p"))) == 32
+    assert len(list(rund.connect(root).list_runs("p"))) == 16
 
 
 def test_it_outlives_who_started_it_and_holds_nothing_of_theirs(root: Path, tmp_path: Path) -> None:
