@@ -102,6 +102,8 @@ class Arena:
         for trainer in trainers:
             trainer.wait_until_adopted()
             trainer.check()
+        # What a kill left of a run.json is replaced by the next start, beside its other work.
+        wait_for(lambda: not [*self.daemon.root.rglob(".*.new")], lambda: "a file is left half written")
         self.daemon.kill()
         check_root(self.daemon.root)
         starts = len(self.daemon.log("recovered"))

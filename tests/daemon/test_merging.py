@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rund_daemon.ingest.merging import CLOSED, SMALL_BYTES, Merge, plan_merges
+from rund_daemon.ingest.merging import CLOSED, FULL_BYTES, SMALL_BYTES, Merge, plan_merges
 from rund_daemon.model import BatchRef, Segment
 from rund_daemon.segments.spare_numbers import spare_state
 
@@ -58,6 +58,12 @@ def test_small_sealed_neighbours_on_both_sides_are_joined() -> None:
 def test_nothing_is_joined_across_a_large_file() -> None:
     table = Table().add(0, MIB, state=CLOSED).add(2, SMALL_BYTES).add(3, MIB, state=CLOSED)
     assert table.planned() == [([0], 0), ([3], 3)]
+
+
+def test_a_file_of_a_useful_size_is_not_written_again() -> None:
+    table = Table().add(0, MIB, spare=1).add(2, FULL_BYTES, spare=3).add(4, MIB, spare=5).add(6, MIB, spare=7)
+    assert [segments for segments, _ in table.planned()] == [[4, 6]]
+    assert Table().add(0, FULL_BYTES, state=CLOSED).add(1, FULL_BYTES, state=CLOSED).planned() == [([0, 1], 0)]
 
 
 def test_what_is_together_too_large_stays_apart() -> None:

@@ -168,8 +168,9 @@ def test_what_the_batches_of_a_file_must_be_is_checked(tmp_path: Path) -> None:
         _, table = await prepared(rooms)
         writer = Writer(rooms, table)
         (writer.folder.path / "a").write_bytes(writer.body(numbers(0, 10)))
+        await writer.stream.write_staged(1, 2, "a")
         with pytest.raises(InvalidError, match="sequences"):
-            await writer.stream.write_staged(1, 2, "a")
+            await writer.stream.files.finish()
         with pytest.raises(InvalidError) as refused:
             writer.folder.check("a", 1, writer.head, ForeignRows(1, 5), rooms.limits)
         assert refused.value.reason is Reason.ROW_COUNT_MISMATCH
@@ -223,11 +224,65 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(tmp_path: Path, fault: 
         run, table = await prepared(rooms)
         writer = Writer(rooms, table)
         (writer.folder.path / "1.arrow").write_bytes(HOSTILE[fault](writer))
+        await writer.stream.write_staged(1, 1, "1.arrow")
         with pytest.raises(InvalidError) as refused:
-            await writer.stream.write_staged(1, 1, "1.arrow")
+            await writer.stream.files.finish()
         assert str(refused.value.metadata.get("field", "batch.staged")).startswith("batch.staged")
         writer.stream.close()
         assert not rooms.folder(run).exists() or files(rooms.folder(run)) == []
+
+    run_in(tmp_path, work)
+    assert not list((tmp_path / "incoming").iterdir())
+
+
+def test_files_that_are_checked_side_by_side_are_taken_in_their_order(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        _, table = await prepared(rooms)
+        writer, begin = Writer(rooms, table), 0
+        # A large one takes longer to check than the small ones behind it.
+        for rows in (500_000, 10, 200_000, 10, 10, 300_000, 10):
+            await writer.hand_over(numbers(begin, begin + rows))
+            begin += rows
+        await writer.send(numbers(begin, begin + 10))
+        await writer.close()
+        assert writer.stream.committed == 8
+        assert await column(rooms, table) == list(range(begin + 10))
+
+    run_in(tmp_path, work)
+
+
+def test_what_comes_behind_a_refused_file_is_not_taken(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        _, table = await prepared(rooms)
+        writer = Writer(rooms, table)
+        await writer.hand_over(numbers(0, 500_000))
+        (writer.folder.path / "2.arrow").write_bytes(b"no Arrow")
+        await writer.stream.write_staged(2, 2, "2.arrow")
+        writer.sequence = 2
+        await writer.hand_over(numbers(10, 20))
+        with pytest.raises(InvalidError) as refused:
+            await writer.send(numbers(20, 30))
+        assert refused.value.metadata["sequence"] == "2"
+        await writer.close()
+        assert writer.stream.committed == 1
+        assert await column(rooms, table) == list(range(500_000))
+
+    run_in(tmp_path, work)
+    assert not list((tmp_path / "incoming").iterdir())
+
+
+def test_a_stream_that_is_given_up_takes_no_file_that_is_still_being_checked(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        _, table = await prepared(rooms)
+        writer = Writer(rooms, table)
+        await writer.hand_over(numbers(0, 500_000))
+        writer.stream.close()
+        await writer.stream.files.finish()
+        next_one = Writer(rooms, table)
+        assert await rooms.ingest.position(next_one.stream) == next_one.stream.committed == 0
+        await next_one.hand_over(numbers(0, 10))
+        await next_one.close()
+        assert await column(rooms, table) == list(range(10))
 
     run_in(tmp_path, work)
     assert not list((tmp_path / "incoming").iterdir())
@@ -272,8 +327,9 @@ def test_what_is_no_plain_file_of_the_folder_is_refused(tmp_path: Path, kind: st
             case "huge":
                 path.touch()
                 os.truncate(path, MAX_FILE_BYTES + 1)
+        await writer.stream.write_staged(1, 1, name)
         with pytest.raises(ExhaustedError if kind == "huge" else InvalidError):
-            await writer.stream.write_staged(1, 1, name)
+            await writer.stream.files.finish()
         writer.stream.close()
         assert outside.read_bytes() == writer.body(numbers(0, 10))
 
@@ -287,6 +343,7 @@ def test_a_file_that_is_gone_fails_its_own_stream_alone(tmp_path: Path) -> None:
         async with rooms.one_group():
             await other.hand_over(numbers(0, 10))
             await careless.hand_over(numbers(0, 10))
+            await careless.stream.files.finish()
             await other.send(numbers(10, 20))
             (careless.folder.path / "1.arrow").unlink()
         await other.close()

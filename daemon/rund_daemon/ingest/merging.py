@@ -19,6 +19,8 @@ CLOSED = b"closed"
 
 SMALL_BYTES = 32 * 1024 * 1024
 """Neighbours are joined while they have no more than this together, so that files grow to a useful size."""
+FULL_BYTES = 8 * 1024 * 1024
+"""A sealed file of this size is a useful one and stays as it is: to write it again costs more than it is worth."""
 
 # While rows still come, a file is written again only with neighbours that have at least this share of its rows: sizes
 # then grow in steps, and a row is written about as often as the number of files can be halved.
@@ -53,6 +55,10 @@ class _Block:
     @property
     def size(self) -> int:
         return sum(segment.length for segment in self.segments.values())
+
+    @property
+    def full(self) -> bool:
+        return not self.closed and self.size >= FULL_BYTES
 
     @property
     def rows(self) -> int:
@@ -114,11 +120,11 @@ def _gather(blocks: Sequence[_Block]) -> list[list[_Block]]:
     groups: list[list[_Block]] = []
     size = 0
     for block in reversed(blocks):
-        if not groups or size + block.size > SMALL_BYTES:
+        if not groups or block.full or size + block.size > SMALL_BYTES:
             groups.append([])
             size = 0
         groups[-1].append(block)
-        size += block.size
+        size += SMALL_BYTES if block.full else block.size
     return [group[::-1] for group in reversed(groups)]
 
 

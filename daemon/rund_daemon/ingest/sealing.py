@@ -21,7 +21,7 @@ from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import RundError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.ingest.accounts import account_for_exchange
-from rund_daemon.ingest.merging import CLOSED, SMALL_BYTES, Merge, plan_merges
+from rund_daemon.ingest.merging import CLOSED, FULL_BYTES, Merge, plan_merges
 from rund_daemon.ingest.sink import SegmentSink
 from rund_daemon.model import BatchRef, MetricsTable, Run, Segment, TableMark, Uid
 from rund_daemon.segments.commit_log import Entry
@@ -210,7 +210,7 @@ class Sealer:
             change.put(shelves.BATCHES, keys.batch(uid, ref.first_row), ref)
         record = Segment(job.number, True, sealed.length, sealed.rows, head, len(sealed.batches))
         change.put(shelves.SEGMENTS, keys.numbered(uid, job.number), record)
-        if job.spare is not None and sealed.length < SMALL_BYTES:
+        if job.spare is not None and sealed.length < FULL_BYTES:
             change.put(shelves.OPEN_SEGMENTS, keys.numbered(uid, job.number), spare_state(job.spare))
         exchanged = replace(
             mark,

@@ -37,6 +37,7 @@ from .batches import (
     stored_schema,
 )
 from .budget import ByteBudget
+from .file_checks import FileChecks
 from .plain_columns import PlainColumn, batch_of_columns
 from .staging import MAX_FILE_BATCHES, StagingFolder
 
@@ -178,6 +179,7 @@ class WriteStream:
         self.committed = committed
         # Set when a batch came that was committed before: whoever sent it again waits for an ack.
         self.repeated = False
+        self.files = FileChecks(ingest.budget, ingest.limits.max_batch_bytes // 2, self._file_checked)
 
     def set_schema(self, data: bytes, name: str) -> None:
         """Sets the schema of the batches that follow as single messages."""
@@ -205,7 +207,9 @@ class WriteStream:
             check_rows(batch, self.table.foreign, name)
             return tuple(make_chunk(batch, data, schema, self.table.foreign))
 
-        await self._send(sequence, schema, await off_loop(len(data), check), position=position)
+        chunks = await off_loop(len(data), check)
+        await self.files.finish()
+        await self._send(sequence, schema, chunks, position=position)
 
     async def write_stream(self, sequence: int, data: bytes, position: int = 0) -> None:
         """Takes the batches of one Arrow IPC stream as one batch of this stream."""
@@ -222,10 +226,15 @@ class WriteStream:
                 chunks.extend(make_chunk(batch, part, wire, self.table.foreign))
             return tuple(chunks)
 
-        await self._send(sequence, wire, await off_loop(len(data), check), position=position)
+        chunks = await off_loop(len(data), check)
+        await self.files.finish()
+        await self._send(sequence, wire, chunks, position=position)
 
     async def write_staged(self, first: int, last: int, file_name: str, position: int = 0) -> None:
-        """Takes a file with the batches of a range of sequences."""
+        """Takes a file with the batches of a range of sequences.
+
+        Returns while it is being checked, as soon as the file before it has been.
+        """
         if self._staging is None:
             raise InvalidError(
                 FIELD, "no folder was offered in this call (opened.staging); send the batches themselves"
@@ -235,16 +244,16 @@ class WriteStream:
                 f"{FIELD}.first_sequence", f"{first} to {last} is no range of 1 to {MAX_FILE_BATCHES} sequences"
             )
         folder, schema = self._staging
-        loop, foreign = asyncio.get_running_loop(), self.table.foreign
-        # Not the file's size, which nobody knows yet: a check holds one batch at a time.
-        await self._ingest.budget.take(self._limits.max_batch_bytes // 2)
-        try:
-            staged = await loop.run_in_executor(
-                None, lambda: folder.check(file_name, last - first + 1, schema.head, foreign, self._limits)
-            )
-        finally:
-            self._ingest.budget.give_back(self._limits.max_batch_bytes // 2)
-        await self._send(last, schema, (), position=position, first=first, staged=staged)
+        foreign = self.table.foreign
+
+        def check() -> StagedFile:
+            return folder.check(file_name, last - first + 1, schema.head, foreign, self._limits)
+
+        async def take(staged: StagedFile) -> None:
+            if not self._closed:
+                await self._send(last, schema, (), position=position, first=first, staged=staged)
+
+        await self.files.begin(last, check, take)
 
     async def write_columns(self, sequence: int, columns: Sequence[PlainColumn], position: int = 0) -> None:
         """Takes plain columns."""
@@ -268,6 +277,7 @@ class WriteStream:
         wire = self._wire_schema(batch.schema)
         check_rows(batch, self.table.foreign, name)
         chunks = tuple(make_chunk(batch, memoryview(batch.serialize()), wire, self.table.foreign))
+        await self.files.finish()
         await self._send(sequence, wire, chunks, request, position=position)
 
     async def progress(self) -> int:
@@ -288,7 +298,7 @@ class WriteStream:
         Raises:
             RundError: one of them was not.
         """
-        while self._in_flight and self._error is None:
+        while (self._in_flight or self.files.running) and self._error is None:
             await self.progress()
         if self._error is not None:
             raise self._error
@@ -309,9 +319,13 @@ class WriteStream:
         self._ingest.leave(self.table)
         self._remove_folder()
 
+    def _file_checked(self) -> None:
+        self._remove_folder()
+        self._news.set()
+
     def _remove_folder(self) -> None:
         """Removes what was staged and not taken, once nothing is on its way that lies there."""
-        if self._closed and not self._in_flight and self._staging is not None:
+        if self._closed and not self._in_flight and not self.files.running and self._staging is not None:
             asyncio.get_running_loop().run_in_executor(None, self._staging[0].remove)
             self._staging = None
 

@@ -37,7 +37,7 @@ from rund_daemon.segments.staged_file import StagedFile
 
 from .accounts import open_log
 from .appends import Append, Chunk
-from .merging import CLOSED, SMALL_BYTES
+from .merging import CLOSED, FULL_BYTES
 from .placing import PlacedFiles, refs_of
 
 logger = logging.getLogger(__name__)
@@ -360,7 +360,7 @@ class TableFiles:
 
 
 def _is_small(segment: Segment) -> bool:
-    return segment.length < SMALL_BYTES
+    return segment.length < FULL_BYTES
 
 
 def _folder(snapshot: Snapshot, layout: Layout, run_uid: Uid, table: MetricsTable | None) -> Path | None:

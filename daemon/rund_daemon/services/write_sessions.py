@@ -139,7 +139,7 @@ class _Session:
     async def acks(self) -> Responses:
         """Gives acks until the caller has said all, or fails; then raises why."""
         self._acked = self._stream.committed
-        while not (self._reader.done() or self._draining):
+        while not (self._reader.done() or self._draining or self._stream.files.refusal):
             await self._stream.progress()
             if self._owes_ack():
                 yield self._ack()
@@ -152,6 +152,8 @@ class _Session:
             goodbye = pb.WriteMetricsResponse.Draining(committed_sequence=self._stream.committed)
             yield pb.WriteMetricsResponse(draining=goodbye)
             raise DrainingError
+        if self._stream.files.refusal is not None:
+            raise self._stream.files.refusal
         self._reader.result()
 
     def _owes_ack(self) -> bool:

@@ -25,7 +25,8 @@ from rund._errors import (
     WrongStateError,
 )
 
-from .parcels import FILE_BYTES, FILES_BYTES, LEAST_FILE_BYTES, Bundle, Closing, Files, Parcel, StreamLimits
+from .filing import Filing
+from .parcels import FILES_BYTES, Bundle, Closing, Files, Parcel, StreamLimits
 
 _LOOK_S = 1.0
 """How often the supervisor looks whether an answer is overdue."""
@@ -59,9 +60,8 @@ class Outbox:
         self._call: object = None
         self._call_error: RundError | None = None
         self._sent: int | None = None  # by the present call; None until the daemon has opened it
-        self._unsent_bytes = 0
-        self._files: Files | None = None
-        self._files_sent: list[int] = []  # last sequences of those that are not acknowledged
+        self._filing = Filing()
+        self._awaited = 0  # the last sequence that somebody waits for
         self._close_sent = False
         self._waiting_since: float | None = None
         self._stalled_since = time.monotonic()
@@ -79,10 +79,9 @@ class Outbox:
             self._refuse_if_over()
             self._begin_waiting()
             self._last += 1
-            self._parcels[self._last] = Parcel(self._last, schema, data, position)
+            parcel = self._parcels[self._last] = Parcel(self._last, schema, data, position)
             self._bytes += data.size
-            self._unsent_bytes += data.size
-            if not self._gathers():
+            if self._filing.add(parcel):
                 self._sendable.notify_all()
             self._wake_supervisor()
             return self._last
@@ -117,6 +116,9 @@ class Outbox:
         """
         with self._lock:
             wanted = self._last if sequence is None else sequence
+            if wanted > self._awaited:
+                self._awaited = wanted
+                self._sendable.notify_all()
             self._progress.wait_for(lambda: self.finished or self.committed >= wanted, timeout)
             if self.committed >= wanted:
                 return
@@ -157,7 +159,7 @@ class Outbox:
         with self._lock:
             self._call, self._call_error = call, None
             self._sent, self._close_sent = None, False
-            self._files, self._files_sent = None, []
+            self._filing.stop()
             self._waiting_since = time.monotonic()
             return next(iter(self._parcels.values())).schema if self._parcels else b""
 
@@ -202,12 +204,11 @@ class Outbox:
     def next_message(self, call: object) -> Parcel | Bundle | Closing | None:
         """Waits for what the call has to send next; None when it has ended."""
         with self._lock:
-            self._sendable.wait_for(lambda: call is not self._call or self._next() is not None)
+            while call is self._call and (pause := self._pause()) != 0:
+                self._sendable.wait(pause)
             if call is not self._call:
                 return None
-            following = self._next()
-            message = self._take(following) if isinstance(following, Parcel) else following
-            self._close_sent = not isinstance(following, Parcel)
+            message = self._take()
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
             return message
@@ -216,7 +217,7 @@ class Outbox:
         """Files can't be written any more: what follows is sent as it is."""
         with self._lock:
             if call is self._call:
-                self._files, self._files_sent = None, []
+                self._filing.stop()
 
     def opened(self, call: object, committed: int, limits: StreamLimits, files: Files | None = None) -> None:
         """The daemon has opened the stream and holds it up to a sequence; perhaps it takes files, too."""
@@ -232,7 +233,7 @@ class Outbox:
             self._last = max(self._last, committed)
             self._sent = committed
             self._commit(committed)
-            self._unsent_bytes, self._files = self._bytes, files
+            self._filing.begin(files, self._bytes)
             self._sendable.notify_all()
 
     def acked(self, call: object, committed: int) -> None:
@@ -258,45 +259,26 @@ class Outbox:
 
     # Under the condition.
 
-    def _next(self) -> Parcel | Closing | None:
+    def _pause(self) -> float | None:
+        """Seconds until there is something to send: none if there is, None if nobody knows."""
         if self._sent is None or self._close_sent:
             return None
         if self._sent == self._last:
+            return None if self._closing is None else 0.0
+        if self._closing is not None or self._awaited > self._sent:
+            return 0.0
+        return self._filing.pause(self._parcels[self._sent + 1])
+
+    def _take(self) -> Parcel | Bundle | Closing:
+        """What goes next: a batch, a file of them, or the wish to close."""
+        assert self._sent is not None
+        if self._sent == self._last:
+            assert self._closing is not None
+            self._close_sent = True
             return self._closing
-        parcel = self._parcels.get(self._sent + 1)
-        waits = parcel is not None and self._gathers() and self._may_be_filed(parcel)
-        return None if waits else parcel
-
-    def _gathers(self) -> bool:
-        """Whether batches gather for the next file, because the last one is still with the daemon."""
-        under_way = len(self._files_sent)
-        return under_way > 0 and (under_way > 1 or self._unsent_bytes < FILE_BYTES)
-
-    def _may_be_filed(self, parcel: Parcel) -> bool:
-        return self._files is not None and self._files.takes(parcel.schema)
-
-    def _take(self, first: Parcel) -> Parcel | Bundle:
-        """What goes next: the batch, or a file that begins with it."""
-        filed = self._fileable(first)
-        taken = filed or [first]
-        self._sent = taken[-1].sequence
-        self._unsent_bytes -= sum(parcel.data.size for parcel in taken)
-        if not filed:
-            return first
-        self._files_sent.append(self._sent)
-        return Bundle(tuple(filed))
-
-    def _fileable(self, first: Parcel) -> list[Parcel]:
-        """The batches of the next file; none if they are not worth one."""
-        if self._unsent_bytes < LEAST_FILE_BYTES or not self._may_be_filed(first):
-            return []
-        parcels, size = [first], first.data.size
-        while (following := self._parcels.get(parcels[-1].sequence + 1)) is not None:
-            if following.schema != first.schema or size + following.data.size > FILE_BYTES:
-                break
-            parcels.append(following)
-            size += following.data.size
-        return parcels if size >= LEAST_FILE_BYTES else []
+        taken = self._filing.take(self._parcels[self._sent + 1], self._parcels)
+        self._sent = taken.parcels[-1].sequence if isinstance(taken, Bundle) else taken.sequence
+        return taken
 
     def _begin_waiting(self) -> None:
         if not self._wanted():
@@ -311,7 +293,7 @@ class Outbox:
     def _has_room(self, size: int) -> bool:
         if self.limits is None:
             return False
-        room = self.limits.inflight_bytes if self._files is None else max(FILES_BYTES, self.limits.inflight_bytes)
+        room = max(FILES_BYTES, self.limits.inflight_bytes) if self._filing.hands_over else self.limits.inflight_bytes
         return not self._parcels or self._bytes + size <= room
 
     def _commit(self, committed: int) -> None:
@@ -321,8 +303,7 @@ class Outbox:
             self._bytes -= parcel.data.size if parcel is not None else 0
             self._stalled_since = now
         self.committed = max(self.committed, committed)
-        if self._files_sent and self._files_sent[0] <= committed:
-            self._files_sent = [last for last in self._files_sent if last > committed]
+        if self._filing.acked(committed):
             self._sendable.notify_all()
         owes = self._close_sent or (self._sent or 0) > self.committed
         self._waiting_since = now if owes else None

@@ -7,8 +7,6 @@ from typing import Protocol
 
 import pyarrow as pa
 
-LEAST_FILE_BYTES = 1 << 20
-"""Less than this goes over the socket even where files can be handed over: a file costs about as much as sending it."""
 FILE_BYTES = 16 << 20
 """About the size of a full file; its batches are in memory until they are durable."""
 FILES_BYTES = 3 * FILE_BYTES
