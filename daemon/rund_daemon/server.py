@@ -146,7 +146,6 @@ class Daemon:
         await self.server.start()
         await self.health.set(READY_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
-        self.rooms.sealer.request_ended()
         journals = JournalWatch(self.rooms.config.root, self.addresses[0])
         work = (
             self.rooms.sealer.run,

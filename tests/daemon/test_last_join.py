@@ -43,7 +43,7 @@ async def finish(rooms: Rooms, status: RunStatus = RunStatus.COMPLETED) -> None:
 
 
 async def seal_ended(rooms: Rooms) -> None:
-    rooms.sealer.request_ended()
+    await rooms.sealer.request_ended()
     await rooms.sealer.finish()
 
 

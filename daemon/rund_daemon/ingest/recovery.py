@@ -46,7 +46,8 @@ class Recovery:
 def recover(catalog: Catalog, layout: Layout) -> Recovery:
     """Cuts every open segment back to its mark, and looks for what was never finished."""
     segments = cut = cut_bytes = damaged = 0
-    homes: dict[Uid, Path | None] = {}
+    # As text: there may be ten thousand segments, and nobody is served before they are looked at.
+    folders: dict[Uid, str | None] = {}
     with catalog.snapshot() as snapshot:
         for key, _ in snapshot.scan(shelves.OPEN_SEGMENTS):
             segment = snapshot.get(shelves.SEGMENTS, key)
@@ -54,15 +55,15 @@ def recover(catalog: Catalog, layout: Layout) -> Recovery:
             table = snapshot.get(shelves.TABLES, place) if place else None
             if segment is None or segment.sealed or table is None:
                 continue
-            # There may be ten thousand segments, and nobody is served before they are looked at.
-            if table.run_uid not in homes:
-                homes[table.run_uid] = _home(snapshot, layout, table.run_uid)
-            home = homes[table.run_uid]
-            if home is None:
+            if table.run_uid not in folders:
+                home = _home(snapshot, layout, table.run_uid)
+                folders[table.run_uid] = str(layout.all_metrics(home)) if home else None
+            folder = folders[table.run_uid]
+            if folder is None:
                 continue
             segments += 1
             try:
-                removed = cut_back_file(layout.metrics_table(home, table.name) / segment.file_name, segment.length)
+                removed = cut_back_file(f"{folder}/{table.name}/{segment.file_name}", segment.length)
             except OSError as error:
                 damaged += 1
                 logger.warning("segment_damaged", extra={"table": table.url, "error": str(error)})

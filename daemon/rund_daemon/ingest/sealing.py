@@ -86,15 +86,21 @@ class Sealer:
             for state in tables_of(snapshot, run):
                 self.request(state.table.uid)
 
-    def request_ended(self) -> None:
+    async def request_ended(self) -> None:
         """Has everything sealed that an earlier daemon left although nobody writes to it."""
+        for uid in await asyncio.get_running_loop().run_in_executor(None, self._ended):
+            self.request(uid)
+
+    def _ended(self) -> list[Uid]:
+        found = []
         with self._catalog.snapshot() as snapshot:
             for key, state in snapshot.scan(shelves.OPEN_SEGMENTS):
                 uid = Uid(key[:16])
                 table = table_by_uid(snapshot, uid)
                 run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
                 if table and run and (state == CLOSED or table.sealed or run.status.ended):
-                    self.request(uid)
+                    found.append(uid)
+        return found
 
     def request_all(self) -> None:
         """Has every open segment of the root sealed: the daemon stops."""
@@ -103,7 +109,8 @@ class Sealer:
                 self.request(Uid(key[:16]))
 
     async def run(self) -> None:
-        """Seals until it is cancelled."""
+        """Seals until it is cancelled; first what an earlier daemon left."""
+        await self.request_ended()
         while True:
             await self._wake.wait()
             self._wake.clear()

@@ -101,9 +101,13 @@ class Layout:
         """Folder of a run's side files."""
         return self.run(project, run) / "bulk_data"
 
+    def all_metrics(self, run_folder: Path) -> Path:
+        """Folder of a run's metrics tables: each has a folder of its name there."""
+        return run_folder / "metrics"
+
     def metrics_table(self, run_folder: Path, table: str) -> Path:
         """Folder of a metrics table in its run's folder."""
-        return run_folder / "metrics" / table
+        return self.all_metrics(run_folder) / table
 
     def commit_log(self, run_folder: Path, table: str) -> Path:
         """The account of a metrics table's commits. Not beside its rows: that folder holds Arrow files alone."""
