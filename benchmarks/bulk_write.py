@@ -21,12 +21,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import rund
-from pyarrow import flight
+from peers import arrow_file, arrow_flight
 
 BATCHES = 100
 Batches = Sequence[pa.RecordBatch]
@@ -75,47 +75,20 @@ def w3() -> Batches:
 WORKLOADS: dict[str, Callable[[], Batches]] = {"W2": w2, "W3": w3}
 
 
-class FlightServer(flight.FlightServerBase):
-    """Writes what is put into a file, one for each upload."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        super().__init__(address)
-        self._folder = folder
-
-    def do_put(self, _context: Any, _descriptor: Any, reader: Any, _writer: Any) -> None:
-        """Takes one upload."""
-        path = self._folder / f"{uuid.uuid4().hex}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
-            for chunk in reader:
-                writer.write_batch(chunk.data)
-
-
 class Flight:
     """Arrow Flight over a unix socket, its server in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        address = f"grpc+unix://{folder}/flight.sock"
-        self._server = subprocess.Popen([sys.executable, __file__, "--serve-flight", address, str(folder)])
-        while not (folder / "flight.sock").exists():
-            time.sleep(0.02)
-        self._client = flight.connect(address)
+        self._folder = folder
+        arrow_flight.prepare(folder)
 
     def write(self, batches: Batches) -> None:
         """Uploads; returns when the server has written all, into the page cache."""
-        answers: Any  # the stubs give it no method to read with
-        writer, answers = self._client.do_put(flight.FlightDescriptor.for_path("t"), batches[0].schema)
-        for batch in batches:
-            writer.write_batch(batch)
-        writer.done_writing()
-        while answers.read() is not None:
-            pass
-        writer.close()
+        arrow_flight.upload(self._folder, batches)
 
     def stop(self) -> None:
         """Ends the server."""
-        self._client.close()
-        self._server.kill()
-        self._server.wait()
+        arrow_flight.close(self._folder)
 
 
 class PlainFile:
@@ -126,12 +99,7 @@ class PlainFile:
 
     def write(self, batches: Batches) -> None:
         """Returns when the file is durable."""
-        path = self._folder / f"{uuid.uuid4().hex}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        arrow_file.write_file(self._folder / f"{uuid.uuid4().hex}.arrow", batches)
 
     def stop(self) -> None:
         """Nothing to do."""
@@ -204,11 +172,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
-    parser.add_argument("--serve-flight", nargs=2, metavar=("ADDRESS", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve_flight:
-        FlightServer(options.serve_flight[0], Path(options.serve_flight[1])).serve()
-        return
     figures: dict[str, object] = {}
     for workload in options.workloads:
         batches = WORKLOADS[workload]()

@@ -42,12 +42,22 @@ def open_scalars(folder: Path, rank: int) -> Scalars:
 
 def write_table(folder: Path, batches: Sequence[Columns]) -> None:
     """One file."""
-    _write(folder / "samples.arrow", map(table_batch, batches))
+    write_file(folder / "samples.arrow", map(table_batch, batches))
 
 
 def write_vectors(folder: Path, batches: Sequence[Vectors]) -> None:
     """One file."""
-    _write(folder / "vectors.arrow", map(vectors_batch, batches))
+    write_file(folder / "vectors.arrow", map(vectors_batch, batches))
+
+
+def write_file(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Returns when a file of all batches is durable."""
+    file: File | None = None
+    for batch in batches:
+        file = file or File(path, batch.schema)
+        file.write(batch)
+    assert file is not None
+    file.finish()
 
 
 def close(folder: Path) -> dict[str, float]:
@@ -58,12 +68,3 @@ def close(folder: Path) -> dict[str, float]:
 def data(folder: Path) -> Path:
     """The files."""
     return folder
-
-
-def _write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    file: File | None = None
-    for batch in batches:
-        file = file or File(path, batch.schema)
-        file.write(batch)
-    assert file is not None
-    file.finish()

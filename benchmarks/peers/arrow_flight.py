@@ -67,18 +67,28 @@ def prepare(folder: Path) -> None:
 
 def open_scalars(folder: Path, _rank: int) -> Scalars:
     """An upload of this process."""
-    upload = Upload(folder, scalars_schema())
-    return RowBuffer(upload.write, upload.finish)
+    begun = Upload(folder, scalars_schema())
+    return RowBuffer(begun.write, begun.finish)
 
 
 def write_table(folder: Path, batches: Sequence[Columns]) -> None:
     """One upload."""
-    _put(folder, map(table_batch, batches))
+    upload(folder, map(table_batch, batches))
 
 
 def write_vectors(folder: Path, batches: Sequence[Vectors]) -> None:
     """One upload."""
-    _put(folder, map(vectors_batch, batches))
+    upload(folder, map(vectors_batch, batches))
+
+
+def upload(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Returns when the server has written all batches of an upload, into the page cache."""
+    begun: Upload | None = None
+    for batch in batches:
+        begun = begun or Upload(folder, batch.schema)
+        begun.write(batch)
+    assert begun is not None
+    begun.finish()
 
 
 def close(folder: Path) -> dict[str, float]:
@@ -96,12 +106,3 @@ def data(folder: Path) -> Path:
 
 def _address(folder: Path) -> str:
     return f"grpc+unix://{folder}/flight.sock"
-
-
-def _put(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    upload: Upload | None = None
-    for batch in batches:
-        upload = upload or Upload(folder, batch.schema)
-        upload.write(batch)
-    assert upload is not None
-    upload.finish()
