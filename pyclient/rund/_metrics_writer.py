@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from . import _new_metrics
-from ._batches import split
+from ._batches import TARGET_BATCH_BYTES, split
 from ._column_schemas import ColumnSchemas
 from ._columns import EXAMPLE_ID, Columns, check_example_ids, columns_from, numbered
 from ._errors import MetricsTableExistsError, RowCountMismatchError, RundError, WrongStateError
@@ -43,6 +43,7 @@ class MetricsWriter:
         self._table: MetricTableInfo | None = None
         self._stream: WriteStream | None = None
         self._closed = False
+        self._kept_schema: pa.Schema | None = None
 
     def add_batch(self, columns: Any) -> None:
         """Adds rows, given as columns by name, an Arrow table or batch, or a data frame.
@@ -133,6 +134,9 @@ class MetricsWriter:
             self._send({name: [row.get(name) for row in rows] for name in names})
 
     def _send(self, given: Any) -> None:
+        if self._stream is not None and self._is_sent_as_it_is(given):
+            self._stream.write(given)
+            return
         columns = columns_from(given, self._column_schemas, partial=True)
         if self._foreign is not None:
             columns = self._with_example_ids(columns, self._foreign)
@@ -140,6 +144,17 @@ class MetricsWriter:
         stream = self._stream or self._open(columns)
         for batch in batches:
             stream.write(batch)
+        if self._foreign is None and isinstance(given, pa.RecordBatch) and _keeps(given.schema, columns.table.schema):
+            self._kept_schema = given.schema
+
+    def _is_sent_as_it_is(self, given: Any) -> bool:
+        """Whether these are rows of which all is known: an Arrow batch like one before that nothing was done to."""
+        return (
+            self._kept_schema is not None
+            and isinstance(given, pa.RecordBatch)
+            and 0 < given.nbytes <= TARGET_BATCH_BYTES
+            and given.schema.equals(self._kept_schema, check_metadata=True)
+        )
 
     def _with_example_ids(self, columns: Columns, foreign: TableInfo) -> Columns:
         if EXAMPLE_ID in columns.table.column_names:
@@ -171,6 +186,17 @@ class MetricsWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise WrongStateError("this metrics writer is closed; open another")
+
+
+def _keeps(given: pa.Schema, sent: pa.Schema) -> bool:
+    """Whether batches of a schema are sent as they are, whatever their values: those of lists decide on the type."""
+    return sent.equals(given, check_metadata=True) and all(map(_is_of_one_width, given.types))
+
+
+def _is_of_one_width(kind: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.types.is_primitive(kind.value_type)
+    return pa.types.is_primitive(kind) or pa.types.is_string(kind)
 
 
 def _count_fault(rows: int, foreign: TableInfo) -> RowCountMismatchError:

@@ -212,6 +212,22 @@ class TestRegistering:
 
 
 class TestMetricsWriter:
+    def test_arrow_batches_of_all_kinds_in_a_row(self, run: Run) -> None:
+        plain = pa.record_batch({"x": pa.array(range(10)), "v": pa.array([[1.0, 2.0]] * 10, pa.list_(pa.float32(), 2))})
+        large = pa.record_batch({"x": pa.array(range(400_000)), "v": pa.nulls(400_000, plain.schema.field("v").type)})
+        wider = plain.append_column("name", pa.array(["a", None] * 5))
+        lists = pa.record_batch({"x": pa.array([1, 2]), "names": pa.array([["a"], ["b", "c"]])})
+        told = pa.record_batch(
+            {"x": pa.array(range(3)).dictionary_encode(), "v": pa.nulls(3, plain.schema.field("v").type)}
+        )
+        given = [plain, plain, plain.slice(3, 4), plain.slice(0, 0), large, wider, wider, lists, lists, told, plain]
+        with run.metrics_writer() as writer:
+            for batch in given:
+                writer.add_batch(batch)
+        rows = rund.Table.from_url(f"{run.url}/{writer.close().url}").to_arrow().to_pylist()
+        expected = [{"v": None, "name": None, "names": None} | row for batch in given for row in batch.to_pylist()]
+        assert rows == expected
+
     def test_batches_can_be_read_before_it_closes(self, run: Run, digits: Table) -> None:
         with run.metrics_writer(foreign_table_url=digits, constants={"epoch": 1}) as writer:
             writer.add_batch({"loss": [1, 2]})
