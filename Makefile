@@ -27,6 +27,7 @@ TEST := .venv/.has-test-tools
 LINT := .venv/.has-lint-tools
 DOCS := .venv/.has-docs-tools
 NODE := .venvs/node/.has-node
+REDUCE := .venvs/reduce/.has-rund
 TOOLS := .venvs/import-tools/.has-tools
 PROTOS := $(shell find protos -name '*.proto')
 
@@ -43,7 +44,7 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 
 .PHONY: test
 test: $(RUND) $(TEST) ## run the tests, but the long ones and those with tools of others (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long and not node and not tools" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long and not node and not tools and not reduce" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
@@ -65,6 +66,10 @@ test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon 
 .PHONY: test-imports
 test-imports: $(RUND) $(TEST) $(TOOLS) ## import what W&B, MLflow, TensorBoard and Trackio write, and have them read what is exported
 	$(BIN)/pytest -m tools tests/exchange $(PYTEST_ARGS)
+
+.PHONY: test-reduce
+test-reduce: $(REDUCE) ## make maps with real umap-learn and pacmap, which are too heavy for .venv
+	.venvs/reduce/bin/pytest -m reduce tests/reduction $(PYTEST_ARGS)
 
 .PHONY: test-protobuf
 test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf
@@ -194,6 +199,12 @@ dist/.has-wheel: $(RUND) $(shell find pyclient daemon -name '*.py')
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install "pip>=25.1"
 	$(@D)/bin/python -m pip install --editable '.[daemon]' "torch==2.13.0" --group test
+	@touch $@
+
+$(REDUCE): $(RUND)
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install "pip>=25.1"
+	$(@D)/bin/python -m pip install --editable '.[reduce]' --group test
 	@touch $@
 
 .venvs/protobuf-%/.has-rund: dist/.has-wheel

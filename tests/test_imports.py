@@ -93,6 +93,7 @@ LAYERS = "The daemon is built in layers"
 LMDB = "The catalog alone knows LMDB"
 WIRE = "Services, server and the client's transport alone speak the wire"
 GRPC = "They alone know gRPC"
+REDUCERS = "Reducers alone know the libraries that make maps"
 CLIENT = "The daemon does not import the client, but its command line and what it exchanges with other tools do"
 DAEMON = "The client imports nothing of the daemon's"
 SCHEMA = "The schema imports neither side"
@@ -109,6 +110,7 @@ CYCLES = "There are no cycles"
         ("daemon/rund_daemon/runs/trash.py", "from rund_daemon import ingest", {LAYERS}),
         ("daemon/rund_daemon/catalog/lookup.py", "from rund_daemon import runs", {LAYERS, CYCLES}),
         ("daemon/rund_daemon/services/status.py", "import rund", {CLIENT}),
+        ("daemon/rund_daemon/runs/trash.py", "import umap", {REDUCERS}),
         ("daemon/rund_daemon/not_placed.py", "X = 1", {LAYERS}),
         ("protos/rund_pb/__init__.py", "import rund", {SCHEMA, CLIENT}),
         ("pyclient/rund/_types.py", "import grpc", {GRPC}),

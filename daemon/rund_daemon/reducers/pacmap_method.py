@@ -1,0 +1,109 @@
+"""PaCMAP by the package pacmap, with exact neighbours. Further rows are drawn to their neighbours in the fitted map."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import pacmap
+
+from rund_daemon.errors import InvalidError
+
+from .fitted import Fitted
+from .neighbours import nearest, nearest_among
+from .parameters import Parameters
+from .vectors import Indices, Matrix
+
+# Candidates beyond the neighbours that are wanted, and whose distances tell how dense a place is; as PaCMAP has them.
+_FURTHER = 50
+_DENSITY = slice(4, 7)
+# Steps by which a new row is drawn to its neighbours, each a share of what is left of the way.
+_DRAWS = 100
+_LEAST_MID_NEAR_ROWS = 8
+
+
+class PacmapReducer:
+    """Fits with pairs that a seed fixes. What transforms is arithmetic of our own, and needs no library."""
+
+    def fit(self, rows: Matrix, parameters: Parameters) -> Fitted:
+        """Fits distinct rows, at least 10 of them."""
+        count = _fitting_neighbours(parameters, len(rows))
+        indices, distances = nearest_among(rows, min(count + _FURTHER + 1, len(rows)), parameters.metric)
+        chosen = _by_density(indices, distances, count)
+        own = np.repeat(np.arange(len(rows), dtype=np.int32), count)
+        pairs = np.stack([own, chosen.ravel()], axis=1)
+        logging.getLogger("pacmap").setLevel(logging.ERROR)
+        model = pacmap.PaCMAP(
+            n_components=parameters.n_components,
+            n_neighbors=count,
+            distance=parameters.metric,
+            pair_neighbors=np.ascontiguousarray(pairs, dtype=np.int32),
+            random_state=parameters.seed % 2**31,
+            **parameters.options,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            places = model.fit_transform(_wide_enough(rows, parameters.n_components), init="pca")
+        return Fitted(
+            kind="pacmap",
+            parameters=parameters,
+            n_neighbors=count,
+            vectors=rows,
+            map=np.asarray(places, dtype=np.float32),
+            neighbours=indices[:, : count + 1],
+            distances=distances[:, : count + 1],
+        )
+
+    def transform(self, fitted: Fitted, rows: Matrix) -> Matrix:
+        """Maps rows among those that were fitted, which stay where they are.
+
+        A row goes where PaCMAP's loss of its neighbour pairs, the sum of d / (10 + d) with d = 1 + distance squared, is
+        least: the mean of its neighbours' places, weighted by 1 / (10 + d) squared, is drawn nearer until it rests.
+        """
+        indices, _ = nearest(fitted.vectors, rows, fitted.n_neighbors, fitted.parameters.metric)
+        around = fitted.map[indices].astype(np.float64)
+        places = np.median(around, axis=1)
+        for _ in range(_DRAWS):
+            away = 1.0 + ((around - places[:, None, :]) ** 2).sum(axis=2)
+            weights = 1.0 / (10.0 + away) ** 2
+            places = (around * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+        return places.astype(np.float32)
+
+
+def _fitting_neighbours(parameters: Parameters, rows: int) -> int:
+    """The most neighbours for which there are rows enough to draw the other pairs from: with fewer it never ends.
+
+    Raises:
+        InvalidError: the ratios leave not even one.
+    """
+    mid_near = float(_ratio(parameters, "MN_ratio", 0.5))
+    further = float(_ratio(parameters, "FP_ratio", 2.0))
+    for count in range(min(parameters.n_neighbors, rows - 1), 0, -1):
+        near, far = round(count * mid_near), round(count * further)
+        if count + near + far < rows and near + _LEAST_MID_NEAR_ROWS <= rows and far >= 1:
+            return count
+    raise InvalidError(
+        "spec.method_options",
+        f"{rows} distinct rows are too few for pairs by MN_ratio {mid_near:g} and FP_ratio {further:g}; lower them",
+    )
+
+
+def _ratio(parameters: Parameters, name: str, default: float) -> float:
+    value = parameters.options.get(name, default)
+    return value if isinstance(value, (int, float)) else default
+
+
+def _by_density(indices: Indices, distances: Matrix, count: int) -> Indices:
+    """Of each row's candidates those that are nearest for how dense their own places are."""
+    density = np.maximum(distances[:, _DENSITY].mean(axis=1), 1e-10)
+    scaled = distances**2 / (density[:, None] * density[indices])
+    scaled[:, 0] = np.inf  # the row itself
+    order = np.argsort(scaled, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(indices, order, axis=1)
+
+
+def _wide_enough(rows: Matrix, components: int) -> Matrix:
+    """The start of the map is a projection on so many directions; columns of zeros change no distance."""
+    missing = components + 1 - rows.shape[1]
+    return np.pad(rows, ((0, 0), (0, missing))) if missing > 0 else rows
