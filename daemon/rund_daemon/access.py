@@ -18,11 +18,13 @@ class FileAccess:
         root: always allowed.
         prefixes: absolute paths of folders that are allowed too.
         aliases: folders by the NAME of `<NAME>/…`.
+        object_prefixes: URLs of places in object stores that are allowed; an empty one allows all.
     """
 
     root: Path
     prefixes: Sequence[Path]
     aliases: Mapping[str, str]
+    object_prefixes: Sequence[str] = ()
 
     def path_of(self, url: str, field: str) -> Path:
         """Gives the path of a URL.
@@ -39,10 +41,24 @@ class FileAccess:
                 return path
         raise AccessError(
             Reason.PERMISSION_DENIED,
-            f"{field}: {url[:200]!r} lies outside the folders that this daemon may read; "
+            f"{field}: {url[:200]!r} lies outside the folders that this daemon may use; "
             "add its folder to url_prefixes in the configuration",
             field=field,
         )
+
+    def check_object_url(self, url: str, field: str) -> None:
+        """Checks a URL of an object store, which has no slash at its end.
+
+        Raises:
+            AccessError: PERMISSION_DENIED: it lies outside what is allowed.
+        """
+        if not any(not prefix or f"{url}/".startswith(f"{prefix.rstrip('/')}/") for prefix in self.object_prefixes):
+            raise AccessError(
+                Reason.PERMISSION_DENIED,
+                f"{field}: {url[:200]!r} lies outside the URLs that this daemon may use; "
+                "add it, or what it begins with, to url_prefixes in the configuration",
+                field=field,
+            )
 
     def _expanded(self, url: str, field: str) -> str:
         if not url.startswith("<"):

@@ -36,8 +36,9 @@ class Config:
         min_free_bytes: floor of free disk space under which rows are refused.
         seal_compression: `none` or `zstd`, of the bodies of sealed segments that shrink by it.
         map_size: address space reserved for the catalog, which bounds its size.
-        url_prefixes: folders that requests may name besides the root. Unset: every folder if there is no TCP listener,
-            none if there is.
+        url_prefixes: folders and URLs of object stores that requests may name besides the root, and all below them.
+            Unset: all if there is no TCP listener, none if there is.
+        s3_endpoint: URL of the server behind `s3://`, if it is not Amazon's.
         aliases: folders by the NAME of `<NAME>/…` in URLs.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
@@ -52,6 +53,7 @@ class Config:
     seal_compression: str = "none"
     map_size: int = 64 * GIB
     url_prefixes: tuple[str, ...] | None = None
+    s3_endpoint: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "INFO"
 
@@ -193,6 +195,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "seal_compression": _compression,
     "map_size": _number_of_bytes,
     "url_prefixes": _texts,
+    "s3_endpoint": str,
     "aliases": _aliases,
     "log_level": _log_level,
 }

@@ -41,6 +41,12 @@ FAILPOINTS = frozenset(
         "snapshots.written",  # run.json files are written, and the catalog still lists them
         "copying.copied",  # a copy's files are there, and no commit knows them
         "copying.published",  # the copy is a run
+        "bundle.captured",  # a state of a run is set aside for a bundle
+        "bundle.file_written",  # one more of its files is at its destination
+        "bundle.manifest_written",  # a folder is a whole bundle, and does not have its name
+        "bundle.published",  # it has its name, and what it replaced is there still
+        "bundle.objects_written",  # all of its files are in an object store, and nothing points to them
+        "bundle.objects_published",  # its manifest does, and what it replaced is there still
         "recovery.cut",  # a start has cut a segment back
         "recovery.link_removed",  # it has removed a segment that was never committed
         "recovery.done",  # it has brought the files in line

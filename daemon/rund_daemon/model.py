@@ -323,7 +323,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A long-running job. It is done when `end_time` is set; then it failed if `error_reason` is."""
+    """A long-running job. It is done when `end_time` is set; then it failed if `error_reason` is.
+
+    One that makes something outside the root has a `destination_url`.
+    """
 
     uid: Uid
     method: str
@@ -336,6 +339,7 @@ class Operation:
     error_reason: str = ""
     error_message: str = ""
     result_run_uid: Uid = Uid(b"")
+    destination_url: str = ""
 
     @property
     def done(self) -> bool:

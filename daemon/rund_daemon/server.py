@@ -42,6 +42,9 @@ from rund_pb.v1 import (
 from .access import FileAccess
 from .authorization import Authorizer, TokenFile
 from .background import keep_running
+from .bundles.places import Places
+from .bundles.sweeping import BundleSweep
+from .bundles.writing import BundleCopies
 from .catalog import Catalog
 from .catalog.requests import forget_requests
 from .config import Config, ConfigError
@@ -67,6 +70,7 @@ from .reading.watch import RunWatch
 from .rebuilding import holds_runs
 from .root import publish_address, withdraw_address
 from .runs import Presence, Runs
+from .runs.capture import RunCapture
 from .runs.copying import RunCopies
 from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
@@ -84,6 +88,7 @@ from .services.server_service import Identity, ServerServicer
 from .services.table_service import TableServicer
 from .services.write_sessions import WriteSessions
 from .tables import InputTables
+from .urls import is_object_url
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +129,7 @@ class Rooms:
     runs: Runs
     tables: InputTables
     operations: Operations
+    places: Places
     snapshots: RunSnapshots
     liveness: Liveness
 
@@ -152,6 +158,7 @@ class Daemon:
             self.rooms.snapshots.run,
             self.rooms.liveness.run,
             journals.run,
+            BundleSweep(self.rooms.operations, self.rooms.places).run,
             self._keep_house,
         )
         self.tasks = [asyncio.create_task(keep_running(run)) for run in work]
@@ -280,6 +287,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence),
         tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
         operations=operations,
+        places=Places(access, config.min_free_bytes, config.s3_endpoint),
         snapshots=RunSnapshots(catalog, layout, feed, folders),
         liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds, ended=sealer.request_run),
     )
@@ -313,11 +321,14 @@ def _recover(catalog: Catalog, layout: Layout) -> None:
 
 def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, identity: Identity) -> None:
     catalog, layout, feed, limits = rooms.catalog, rooms.layout, rooms.feed, rooms.limits
+    capture = RunCapture(catalog, layout, rooms.floor, new_uid)
     run_servicer = RunServicer(
         runs=rooms.runs,
         lists=RunLists(catalog, limits.max_page_size),
         watch=RunWatch(catalog, feed),
-        copies=RunCopies(catalog, layout, rooms.floor, feed, now, new_uid),
+        copies=RunCopies(catalog, layout, capture, feed, now, new_uid),
+        bundles=BundleCopies(capture, layout, rooms.floor, Compression(rooms.config.seal_compression), now),
+        places=rooms.places,
         operations=rooms.operations,
         tables=rooms.tables,
         metrics_by_url=TablesByUrl(catalog, layout, rooms.access),
@@ -397,10 +408,12 @@ def _credentials(config: Config) -> grpc.ServerCredentials:
 def _access(config: Config, listeners: Iterable[Listener]) -> FileAccess:
     prefixes = config.url_prefixes
     if prefixes is None:
-        # Whoever reaches the unix socket is the user and may read what the user may.
+        # Whoever reaches the unix socket is the user and may read and write what the user may.
         local = all(listener.socket is not None for listener in listeners)
-        prefixes = ("/",) if local else ()
-    return FileAccess(config.root, [Path(prefix).expanduser() for prefix in prefixes], config.aliases)
+        return FileAccess(config.root, [Path("/")] if local else [], config.aliases, [""] if local else [])
+    objects = [prefix for prefix in prefixes if is_object_url(prefix)]
+    folders = [Path(prefix).expanduser() for prefix in prefixes if not is_object_url(prefix)]
+    return FileAccess(config.root, folders, config.aliases, objects)
 
 
 def _client_address(listener: Listener) -> str:

@@ -29,6 +29,11 @@ def run_name_of_url(url: str, root_url: str, field: str) -> RunName:
     return RunName(check_project(parts[0], field), check_name(parts[2], field))
 
 
+def is_object_url(url: str) -> bool:
+    """Whether a URL is one of an object store: of another scheme than `file`."""
+    return "://" in url and not url.startswith("file:")
+
+
 def local_path(url: str, field: str) -> PurePosixPath:
     """Gives the absolute path of a `file:` URL or a plain path.
 

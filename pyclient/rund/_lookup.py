@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._errors import DaemonUnavailableError, RunNotFoundError, UnsupportedError
+from ._errors import DaemonUnavailableError, RunNotFoundError
 from ._locate import Daemon, same_path
 from ._root import is_alias, local_path, parse_run_url
 from ._session import daemon_for, daemon_of_url, root_of
@@ -16,7 +16,6 @@ def run_at(url: str, address: str | None, *, deleted: bool) -> tuple[Daemon, Run
     Raises:
         RunNotFoundError: There is no such run.
         InvalidUrlError: The URL is no run's.
-        UnsupportedError: It is a bundle's.
     """
     if is_alias(url):
         daemon = daemon_for(None, address)
@@ -27,8 +26,6 @@ def run_at(url: str, address: str | None, *, deleted: bool) -> tuple[Daemon, Run
 
 def _daemon_of_run(url: str, address: str | None) -> Daemon:
     place, path = parse_run_url(url), local_path(url)
-    if root_of(path) is None and (path / "run.json").exists():
-        raise UnsupportedError(f"{path} is a bundle; this version opens runs that lie in a root")
     try:
         daemon = daemon_of_url(url, address)
     except DaemonUnavailableError:

@@ -9,19 +9,21 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from . import _compare, _query, _run_copy, _run_later, _run_metrics, _watch
+from . import _compare, _query, _run_copy, _run_later, _run_metrics, _run_status, _watch
+from ._bundle import Bundle, bundle_at
 from ._endings import Ending, ending_of
 from ._errors import RundError, WaitTimeoutError
+from ._keeper import Keeper
 from ._locate import Daemon
 from ._lookup import run_at
 from ._new_metrics import url_text
 from ._root import DEFAULT_PROJECT, PathLike, run_resource
-from ._rows import source_of, table_url
+from ._rows import table_url
 from ._run_writer import RunWriter
 from ._session import EXIT_TIMEOUT_S, daemon_for, end_quietly, session
 from ._table import Table
-from ._transport import CALL_TIMEOUT_S, in_forked_child, metrics_calls, run_calls
-from ._types import Cause, CauseKind, MetricTableInfo, RunEvent, RunInfo, RunStatus, Value
+from ._transport import CALL_TIMEOUT_S, in_forked_child, run_calls
+from ._types import Cause, MetricTableInfo, RunEvent, RunInfo, RunStatus, Value
 
 
 class Run:
@@ -32,24 +34,27 @@ class Run:
     sees what was written.
     """
 
-    def __init__(self, daemon: Daemon, info: RunInfo, writer_id: str = "") -> None:
-        self.daemon = daemon
+    def __init__(self, daemon: Daemon | Bundle, info: RunInfo, writer_id: str = "") -> None:
         self._info = info
-        self.writer = RunWriter(daemon, info.uid, writer_id)
+        self._keeper = daemon if isinstance(daemon, Bundle) else Keeper(daemon, RunWriter(daemon, info.uid, writer_id))
 
     @classmethod
     def from_url(cls, url: PathLike, *, address: str | None = None, deleted: bool = False) -> Run:
         """Loads an existing run.
 
         Args:
-            url: ``<root>/<project>/runs/<run>``, also as a ``file:`` URL.
+            url: ``<root>/<project>/runs/<run>``, also as a ``file:`` URL; or that of a bundle, a folder or an object
+                store's such as ``s3://bucket/path``, which is read without a daemon and can't be changed.
             address: Where the daemon listens; else it is found by the root.
             deleted: Whether the run may be in trash.
 
         Raises:
             RunNotFoundError: There is no such run (a FileNotFoundError).
             InvalidUrlError: The URL is no run's (a ValueError).
+            CorruptDataError: It is a damaged bundle's (an OSError).
         """
+        if (bundle := bundle_at(url)) is not None:
+            return cls(bundle, bundle.load())
         return cls(*run_at(os.fspath(url), address, deleted=deleted))
 
     @classmethod
@@ -73,10 +78,19 @@ class Run:
         return cls(daemon, run_calls.get_run(daemon.transport, name=name, deleted=deleted))
 
     @property
+    def daemon(self) -> Daemon:
+        """The daemon that keeps the run. Raises WrongStateError for a bundle, which is read-only."""
+        return self._keeper.daemon
+
+    @property
+    def writer(self) -> RunWriter:
+        """What this process writes to the run. Raises WrongStateError for a bundle, which is read-only."""
+        return self._keeper.writer
+
+    @property
     def info(self) -> RunInfo:
-        """Everything the daemon knows of the run now."""
-        self.writer.flush_for_reading()
-        self._info = run_calls.get_run(self.daemon.transport, uid=self.uid, deleted=True)
+        """Everything that is known of the run now."""
+        self._info = self._keeper.info(self._info)
         return self._info
 
     @property
@@ -171,20 +185,17 @@ class Run:
     @property
     def metrics(self) -> list[MetricTableInfo]:
         """The metrics tables in order of writing, without their rows."""
-        self.writer.flush_for_reading()
-        page_size = self.daemon.info.limits.max_page_size
-        return list(metrics_calls.list_metrics_tables(self.daemon.transport, self.resource_name, page_size))
+        return self._keeper.metrics(self._info)
 
     @property
     def metrics_tables(self) -> list[Table]:
         """The metrics tables in order of writing; their rows are read when they are asked for."""
-        flush = self.writer.flush_for_reading
-        return [Table(source_of(self.daemon, info, self.url, flush)) for info in self.metrics]
+        return self._keeper.metrics_tables(self._info)
 
     @property
     def bulk_data_url(self) -> str:
         """A folder for large side files. It exists when this returns."""
-        return run_calls.make_bulk_data_folder(self.daemon.transport, self.resource_name)
+        return self._keeper.bulk_data_url(self._info)
 
     def update(
         self,
@@ -238,39 +249,6 @@ class Run:
         """
         run_calls.set_parameters(self.daemon.transport, self.resource_name, parameters)
 
-    def set_status_empty(self) -> None:
-        """Nothing is recorded yet."""
-        self.update(status=RunStatus.EMPTY)
-
-    def set_status_running(self) -> None:
-        """It trains."""
-        self.update(status=RunStatus.RUNNING)
-
-    def set_status_collecting(self) -> None:
-        """It collects per-sample metrics."""
-        self.update(status=RunStatus.COLLECTING)
-
-    def set_status_post_processing(self) -> None:
-        """Training is over; reductions and the like go on."""
-        self.update(status=RunStatus.POST_PROCESSING)
-
-    def set_status_paused(self) -> None:
-        """It is held."""
-        self.update(status=RunStatus.PAUSED)
-
-    def set_status_completed(self) -> None:
-        """It ended as it should."""
-        self.update(status=RunStatus.COMPLETED)
-
-    def set_status_cancelled(self) -> None:
-        """It was ended by its owner."""
-        self.update(status=RunStatus.CANCELLED)
-
-    def set_status_failed(self, cause: Cause | str = "") -> None:
-        """It was ended by a fault; a text is a cause of kind REQUEST."""
-        given = cause if isinstance(cause, Cause) else Cause(CauseKind.REQUEST, cause)
-        self.update(status=RunStatus.FAILED, cause=given)
-
     def add_input_table(self, input_table: Table | PathLike) -> None:
         """Adds an input table to the run's inputs. The same table twice is one entry.
 
@@ -289,6 +267,14 @@ class Run:
         run_calls.add_output_value(self.daemon.transport, self.resource_name, output_value)
 
     # Functions of modules of their own, so that this one stays one room.
+    set_status_empty = _run_status.set_status_empty
+    set_status_running = _run_status.set_status_running
+    set_status_collecting = _run_status.set_status_collecting
+    set_status_post_processing = _run_status.set_status_post_processing
+    set_status_paused = _run_status.set_status_paused
+    set_status_completed = _run_status.set_status_completed
+    set_status_cancelled = _run_status.set_status_cancelled
+    set_status_failed = _run_status.set_status_failed
     add_metrics = _run_metrics.add_metrics
     add_metrics_data = _run_metrics.add_metrics_data
     metrics_writer = _run_metrics.metrics_writer
@@ -379,7 +365,7 @@ class Run:
 
     query = _query.query_run
     compare = _compare.compare
-    to_bundle = _run_later.to_bundle
+    to_bundle = _run_copy.to_bundle
     reduce_embeddings_by_foreign_table_url = _run_later.reduce_embeddings_by_foreign_table_url
     reduce_embeddings_per_dataset = _run_later.reduce_embeddings_per_dataset
 

@@ -1,4 +1,4 @@
-"""``Run.copy``; bound in the body of the class."""
+"""``Run.copy`` and ``Run.to_bundle``; bound in the body of the class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._rows import table_url
 from ._transport import daemon_calls, run_calls
 from ._types import IfExists
 
-if TYPE_CHECKING:  # Run binds this function, so it imports this module
+if TYPE_CHECKING:  # Run binds these functions, so it imports this module
     from ._run import Run
 
 
@@ -27,11 +27,22 @@ def copy(
     """Copies the run with its metrics tables and bulk data, and gives the copy when it is complete.
 
     The destination is made of names and root if any is given, else it is ``destination_url``, else a
-    sibling with a generated name.
+    sibling with a generated name. A ``destination_url`` outside the root becomes a bundle: one committed state of
+    the run in a folder or an object store, with checksums, that needs no daemon.
+
+    Args:
+        run: The run.
+        run_name: Name of a copy in the root.
+        project_name: Its project.
+        root_url: The root; a daemon writes to no other than its own.
+        if_exists: ``raise``, ``rename``, or ``overwrite``, which leaves the old one until the new one is complete.
+        destination_url: ``<root>/<project>/runs/<run>``, or the bundle's folder or URL, such as ``s3://bucket/path``.
 
     Raises:
         RunExistsError: The destination is taken (a FileExistsError).
-        UnsupportedError: The destination is outside a root (a NotImplementedError).
+        PermissionDeniedError: The daemon's configuration does not allow the destination (a PermissionError).
+        NoSpaceError: There is no room for it (an OSError).
+        UnsupportedError: The destination is in another root (a NotImplementedError).
     """
     run.flush()
     target = run_calls.CopyTarget(
@@ -46,8 +57,21 @@ def copy(
     operation = daemon_calls.wait_operation(transport, operation.name)
     if operation.error is not None:
         raise operation.error
+    if operation.bundle_url:
+        return type(run).from_url(operation.bundle_url)
     assert operation.run is not None
     copied = operation.run
     if run.daemon.root in Path(copied.url).parents:
         return type(run)(run.daemon, copied)
     return type(run).from_url(copied.url)
+
+
+def to_bundle(run: Run, destination_url: PathLike, if_exists: IfExists = "raise") -> Run:
+    """Copies the run to a folder or an object store outside the root, as ``copy`` does, and gives the bundle opened.
+
+    Raises:
+        RunExistsError: There is a bundle, or with a folder anything else (a FileExistsError).
+        PermissionDeniedError: The daemon's configuration does not allow the destination (a PermissionError).
+        NoSpaceError: There is no room for it (an OSError).
+    """
+    return copy(run, if_exists=if_exists, destination_url=destination_url)

@@ -16,11 +16,6 @@ _NO_REDUCTION = (
 )
 
 
-def to_bundle(run: Run, destination_url: PathLike) -> NoReturn:
-    """The run as a folder that needs no daemon. Not in this release."""
-    raise UnsupportedError("to_bundle() is not in this release; copy() copies a run within a root")
-
-
 def reduce_embeddings_by_foreign_table_url(
     run: Run, foreign_table_url: Table | PathLike, delete_source_tables: bool = True, **kwargs: Any
 ) -> NoReturn:

@@ -330,7 +330,8 @@ class OperationInfo:
         ended: When it ended.
         cancel_requested: Whether its cancellation was asked for.
         error: Why it failed; None while it has not.
-        run: A copy's result.
+        run: The result of a copy in the root.
+        bundle_url: The result of a copy that left it.
     """
 
     name: str
@@ -344,6 +345,7 @@ class OperationInfo:
     cancel_requested: bool = False
     error: Exception | None = None
     run: RunInfo | None = None
+    bundle_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

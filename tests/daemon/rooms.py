@@ -23,6 +23,7 @@ from rund_daemon.model import MetricsTable, RequestKey, Run, Uid
 from rund_daemon.names import MetricsTableName, RunName
 from rund_daemon.reading.scan import MetricsReader, ScanRequest
 from rund_daemon.runs import NewRun, NewTable, Presence, Runs, RunUpdate
+from rund_daemon.runs.capture import RunCapture
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.snapshots import RunSnapshots
 from rund_daemon.segments.compression import Compression
@@ -63,7 +64,8 @@ class Rooms:
         self.ingest = Ingest(self.catalog, self.limits)
         self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor, self.compression)
         self.reader = MetricsReader(self.catalog, self.layout, self.feed)
-        self.copies = RunCopies(self.catalog, self.layout, self.floor, self.feed, now, new_uid)
+        self.capture = RunCapture(self.catalog, self.layout, self.floor, new_uid)
+        self.copies = RunCopies(self.catalog, self.layout, self.capture, self.feed, now, new_uid)
         self.snapshots = RunSnapshots(self.catalog, self.layout, self.feed, self.folders)
         return recovery
 

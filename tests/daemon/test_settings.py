@@ -39,6 +39,7 @@ def test_flags_come_before_variables_before_the_file_before_defaults(tmp_path: P
         "seal_compression": "default",
         "map_size": "default",
         "url_prefixes": "default",
+        "s3_endpoint": "default",
         "aliases": "default",
         "log_level": "environment",
     }

@@ -104,8 +104,8 @@ CASES: dict[str, list[Case]] = {
         ("REQUEST_ID_REUSED", "request_id", {"name": RUN, "request_id": USED}),
         ("RUN_NOT_FOUND", "", {"name": NOBODY}),
         ("RUN_EXISTS", "run_name", {"name": RUN, "run_name": "gone"}),
-        ("NOT_IMPLEMENTED", "", {"name": RUN, "destination_url": "s3://bucket/run"}),
-        ("NOT_IMPLEMENTED", "", {"name": RUN, "destination_url": "/elsewhere/run"}),
+        ("INVALID_URL", "destination_url", {"name": RUN, "destination_url": "s3://bucket"}),
+        ("INVALID_URL", "destination_url", {"name": RUN, "destination_url": "ftp://elsewhere/run"}),
         ("NOT_IMPLEMENTED", "", {"name": RUN, "root_url": "/elsewhere"}),
     ],
     "AddInputTable": [

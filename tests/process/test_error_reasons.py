@@ -168,7 +168,7 @@ PROVOKED: dict[str, Callable[[Place], Any]] = {
     "TABLE_SEALED": sealed,
     "SEQUENCE_GAP": lambda p: p.write(batch(2, a=[1])),
     "OVER_LIMIT": too_large,
-    "NOT_IMPLEMENTED": lambda p: p.run.copy(destination_url="s3://bucket/x"),
+    "NOT_IMPLEMENTED": lambda p: p.run.copy(root_url="/another"),
 }
 
 

@@ -162,6 +162,7 @@ def operation_to_bytes(operation: Operation) -> bytes:
         error_reason=operation.error_reason,
         error_message=operation.error_message,
         result_run_uid=operation.result_run_uid,
+        destination_url=operation.destination_url,
     ).SerializeToString()
 
 
@@ -180,6 +181,7 @@ def operation_from_bytes(data: bytes) -> Operation:
         error_reason=record.error_reason,
         error_message=record.error_message,
         result_run_uid=Uid(record.result_run_uid),
+        destination_url=record.destination_url,
     )
 
 

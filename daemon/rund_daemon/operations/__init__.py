@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 Job = Callable[[Uid, Progress], Awaitable[Uid]]
-"""Works under the operation's uid and gives the uid of the run that it made."""
+"""Works under the operation's uid and gives the uid of the run that it made, or none."""
+
+NO_RUN = Uid(b"")
 
 
 class Operations:
@@ -39,11 +41,15 @@ class Operations:
         self._running: dict[Uid, tuple[asyncio.Task[None], Progress]] = {}
 
     async def fail_interrupted(self) -> int:
-        """Ends the operations that a stop of the daemon cut short, and gives their number."""
+        """Ends the operations that a stop of the daemon cut short, and gives their number.
+
+        Those with a destination outside the root are left: see `unsettled`.
+        """
         error, now = DrainingError(), self._clock()
 
         def mutation(change: Change) -> int:
-            open_ = [operation for _, operation in change.scan(shelves.OPERATIONS) if not operation.done]
+            operations = (operation for _, operation in change.scan(shelves.OPERATIONS))
+            open_ = [operation for operation in operations if not operation.done and not operation.destination_url]
             for operation in open_:
                 change.put(shelves.OPERATIONS, operation.uid, _failed(operation, error, now))
             return len(open_)
@@ -55,8 +61,44 @@ class Operations:
             logger.warning("operations_left_open", extra={"error": error.message})
             return 0
 
+    def unsettled(self) -> list[Operation]:
+        """Gives the operations of earlier daemons that may have left something outside the root."""
+        with self._catalog.snapshot() as snapshot:
+            operations = [operation for _, operation in snapshot.scan(shelves.OPERATIONS)]
+        return [
+            operation
+            for operation in operations
+            if operation.destination_url
+            and operation.uid not in self._running
+            and (not operation.done or operation.error_reason)
+        ]
+
+    async def settle(self, uid: Uid, failure: RundError | None) -> None:
+        """Says that one of them has left nothing, and how it ended if it has not."""
+        now = self._clock()
+
+        def mutation(change: Change) -> None:
+            operation = change.get(shelves.OPERATIONS, uid)
+            if operation is None:
+                return
+            if not operation.done:
+                operation = _failed(operation, failure, now) if failure else _succeeded(operation, NO_RUN, now)
+            if operation.error_reason:
+                operation = replace(operation, destination_url="")
+            change.put(shelves.OPERATIONS, uid, operation)
+
+        await self._catalog.submit(mutation)
+        self._feed.publish((uid,))
+
     async def start(
-        self, method: str, target: str, request: RequestKey, job: Job, check: Callable[[Snapshot], None]
+        self,
+        method: str,
+        target: str,
+        request: RequestKey,
+        job: Job,
+        check: Callable[[Snapshot], None],
+        *,
+        destination_url: str = "",
     ) -> Operation:
         """Begins a job; the same request again gives the operation that it began.
 
@@ -66,8 +108,9 @@ class Operations:
             request: makes the retry recognisable.
             job: does the work.
             check: raises what can be said at once; a repeated request is not checked again.
+            destination_url: what it makes, if that lies outside the root.
         """
-        operation = Operation(self._new_uid(), method, target, self._clock())
+        operation = Operation(self._new_uid(), method, target, self._clock(), destination_url=destination_url)
 
         def mutation(change: Change) -> tuple[Operation, bool]:
             def begin() -> Operation:
@@ -141,7 +184,7 @@ class Operations:
         await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
 
     async def _run(self, operation: Operation, job: Job, progress: Progress) -> None:
-        run, failure = Uid(b""), None
+        run, failure = NO_RUN, None
         try:
             run = await job(operation.uid, progress)
         except RundError as error:

@@ -32,4 +32,6 @@ def operation_to_pb(operation: Operation, run: run_pb2.Run | None) -> operation_
         message.error.CopyFrom(status_of(error))
     elif operation.done and run is not None:
         message.run.CopyFrom(run)
+    elif operation.done and operation.destination_url:
+        message.bundle_url = operation.destination_url
     return message

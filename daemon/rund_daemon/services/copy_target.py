@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rund_pb.v1 import run_service_pb2 as pb
 
 from rund_daemon.errors import InvalidError, NotImplementedYetError
@@ -9,23 +11,34 @@ from rund_daemon.model import IfExists
 from rund_daemon.names import RunName, check_name, check_project
 from rund_daemon.runs.copying import CopyTarget
 from rund_daemon.segments.layout import Layout
-from rund_daemon.urls import local_path, run_name_of_url
+from rund_daemon.urls import is_object_url, local_path, run_name_of_url
 
 from .convert import if_exists_from_pb
 
 
-def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> CopyTarget:
+@dataclass(frozen=True, slots=True)
+class BundleTarget:
+    """A place outside the root, as the caller named it."""
+
+    url: str
+    if_exists: IfExists
+
+
+def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> CopyTarget | BundleTarget:
     """Gives the target of a copy.
 
     Raises:
         InvalidError: a name or URL is bad, or `if_exists` makes no sense for a copy.
-        NotImplementedYetError: it lies outside this root.
+        NotImplementedYetError: it lies in another root.
     """
     if_exists = if_exists_from_pb(request.if_exists, IfExists.RAISE)
     if if_exists is IfExists.REUSE:
         raise InvalidError("if_exists", "a copy can't reuse a run; use RAISE, RENAME or OVERWRITE")
     if request.root_url and str(local_path(request.root_url, "root_url")) != layout.url:
-        raise _outside("root_url")
+        raise NotImplementedYetError(
+            "root_url: a daemon writes to no other root than its own; copy to a bundle with destination_url and import "
+            "that there"
+        )
     if request.run_name or request.project_name or request.root_url:
         project = check_project(request.project_name or source.project, "project_name")
         name = check_name(request.run_name or source.run, "run_name")
@@ -35,16 +48,9 @@ def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> 
     return CopyTarget(source.project, "", if_exists)
 
 
-def _by_url(url: str, layout: Layout, if_exists: IfExists) -> CopyTarget:
-    if "://" in url and not url.startswith("file:"):
-        raise _outside("destination_url")
-    if not local_path(url, "destination_url").is_relative_to(layout.url):
-        raise _outside("destination_url")
+def _by_url(url: str, layout: Layout, if_exists: IfExists) -> CopyTarget | BundleTarget:
+    outside = url.startswith("<") or is_object_url(url)
+    if outside or not local_path(url, "destination_url").is_relative_to(layout.url):
+        return BundleTarget(url, if_exists)
     name = run_name_of_url(url, layout.url, "destination_url")
     return CopyTarget(name.project, name.run, if_exists)
-
-
-def _outside(field: str) -> NotImplementedYetError:
-    return NotImplementedYetError(
-        f"{field}: copies outside this daemon's root are not in this release; copy within the root"
-    )

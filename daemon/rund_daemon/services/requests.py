@@ -49,7 +49,7 @@ def projects_of(request: Any) -> tuple[str | None, ...]:
     projects: list[str | None] = [text.split("/")[1] for text in named if text.startswith("projects/")]
     if target := _text(request, "project_name"):
         projects.append(target)
-    if _text(request, "destination_url"):
+    if _text(request, "destination_url") or _text(request, "bundle_url"):
         projects.append(None)
     return tuple(projects) or (None,)
 

@@ -10,14 +10,17 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import run_pb2, run_service_pb2_grpc
 from rund_pb.v1 import run_service_pb2 as pb
 
+from rund_daemon.bundles.places import Places
+from rund_daemon.bundles.writing import BundleCopies
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.identity import parse_uid, uid_text
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.limits import Limits
-from rund_daemon.model import EventType, IfExists, Revision, Run, RunStatus
+from rund_daemon.model import EventType, IfExists, Operation, Revision, Run, RunStatus, Uid
 from rund_daemon.names import RunName, check_name, parse_project, parse_run
-from rund_daemon.operations import Operations
+from rund_daemon.operations import NO_RUN, Operations
+from rund_daemon.progress import Progress
 from rund_daemon.reading.run_lists import ListQuery, RunLists
 from rund_daemon.reading.watch import RunChange, RunWatch, WatchQuery
 from rund_daemon.runs import Ending, NewRun, Runs, RunUpdate
@@ -37,7 +40,7 @@ from .convert import (
     writer_from_pb,
 )
 from .convert_operations import operation_to_pb
-from .copy_target import copy_target
+from .copy_target import BundleTarget, copy_target
 from .interceptor import Context
 from .requests import request_key
 
@@ -61,6 +64,8 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         lists: RunLists,
         watch: RunWatch,
         copies: RunCopies,
+        bundles: BundleCopies,
+        places: Places,
         operations: Operations,
         tables: InputTables,
         metrics_by_url: TablesByUrl,
@@ -73,6 +78,8 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._lists = lists
         self._watch = watch
         self._copies = copies
+        self._bundles = bundles
+        self._places = places
         self._operations = operations
         self._tables = tables
         self._metrics_by_url = metrics_by_url
@@ -152,6 +159,8 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         """Begins a copy."""
         source = parse_run(request.name, "name")
         target = copy_target(request, source, self._layout)
+        if isinstance(target, BundleTarget):
+            return pb.CopyRunResponse(operation=operation_to_pb(await self._copy_out(request, source, target), None))
         operation = await self._operations.start(
             "CopyRun",
             request.name,
@@ -160,6 +169,25 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             lambda snapshot: self._copies.check(snapshot, source, target),
         )
         return pb.CopyRunResponse(operation=operation_to_pb(operation, None))
+
+    async def _copy_out(self, request: pb.CopyRunRequest, source: RunName, target: BundleTarget) -> Operation:
+        url = self._places.checked(target.url, "destination_url")
+        # An object store may be slow to answer.
+        url = await asyncio.get_running_loop().run_in_executor(None, self._places.free, url, target.if_exists)
+        store = self._places.store(url)
+
+        async def copy(uid: Uid, progress: Progress) -> Uid:
+            await self._bundles.copy(source, store, target.if_exists, uid, progress)
+            return NO_RUN
+
+        return await self._operations.start(
+            "CopyRun",
+            request.name,
+            request_key(request, "CopyRun"),
+            copy,
+            lambda snapshot: self._bundles.check(snapshot, source),
+            destination_url=url,
+        )
 
     async def AddInputTable(self, request: pb.AddInputTableRequest, context: Context) -> pb.AddInputTableResponse:
         """Adds an input table's URL to the inputs."""

@@ -240,6 +240,7 @@ def operation_from_pb(message: operation_pb2.Operation) -> types.OperationInfo:
         cancel_requested=metadata.cancel_requested,
         error=error_from_status(message.error) if message.HasField("error") else None,
         run=run_from_pb(message.run) if message.HasField("run") else None,
+        bundle_url=message.bundle_url,
     )
 
 

@@ -1,0 +1,40 @@
+"""What stands behind a ``Run`` that a daemon keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._locate import Daemon
+from ._rows import source_of
+from ._run_writer import RunWriter
+from ._table import Table
+from ._transport import metrics_calls, run_calls
+from ._types import MetricTableInfo, RunInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A daemon, and what this process writes to the run."""
+
+    daemon: Daemon
+    writer: RunWriter
+
+    def info(self, run: RunInfo) -> RunInfo:
+        """Everything the daemon knows of the run now."""
+        self.writer.flush_for_reading()
+        return run_calls.get_run(self.daemon.transport, uid=run.uid, deleted=True)
+
+    def metrics(self, run: RunInfo) -> list[MetricTableInfo]:
+        """Its metrics tables in order of writing."""
+        self.writer.flush_for_reading()
+        page_size = self.daemon.info.limits.max_page_size
+        return list(metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name, page_size))
+
+    def metrics_tables(self, run: RunInfo) -> list[Table]:
+        """They, with their rows."""
+        flush = self.writer.flush_for_reading
+        return [Table(source_of(self.daemon, info, run.url, flush)) for info in self.metrics(run)]
+
+    def bulk_data_url(self, run: RunInfo) -> str:
+        """Its folder of side files."""
+        return run_calls.make_bulk_data_folder(self.daemon.transport, run.resource_name)
