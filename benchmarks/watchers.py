@@ -43,8 +43,8 @@ seen = 0
 
 async def watch(stub):
     global seen
-    async for event in stub.WatchRuns(pb.WatchRunsRequest(parent="projects/-")):
-        seen += event.type != pb.WatchRunsResponse.TYPE_CURRENT
+    async for answer in stub.WatchRuns(pb.WatchRunsRequest(parent="projects/-")):
+        seen += sum(event.type != pb.RunEvent.TYPE_CURRENT for event in answer.events)
 
 async def main(address, count):
     async with grpc.aio.insecure_channel(address) as channel:
@@ -71,10 +71,10 @@ def main() -> None:
     events: list[int] = []
     with tempfile.TemporaryDirectory(prefix="rund-watch-") as folder, daemon(Path(folder) / "root") as root:
         for number in range(options.rounds + 1):
-            for watchers in seconds:
+            for watchers, all_taken in seconds.items():
                 taken, seen = one_round(root, f"{number}-{watchers}", watchers)
                 if number:  # the first round warms up
-                    seconds[watchers].append(taken)
+                    all_taken.append(taken)
                     events.append(seen)
     none, some = (statistics.median(taken) for taken in seconds.values())
     rows = WRITERS * STEPS

@@ -18,8 +18,11 @@ from tests.daemon.rooms import NO_REQUEST, Rooms, run_in
 
 async def take(watch: RunWatch, count: int, after: int | None, query: WatchQuery | None = None) -> list[RunChange]:
     stream = watch.watch(query or WatchQuery(), None if after is None else Revision(after))
-    found = [await anext(stream) for _ in range(count)]
+    found: list[RunChange] = []
+    while len(found) < count:
+        found += (await anext(stream)).changes
     await stream.aclose()
+    assert len(found) == count
     return found
 
 
@@ -66,10 +69,11 @@ def test_a_watcher_waits_and_is_woken(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(anext(stream))
         await rooms.new_run("other")
         run = await rooms.new_run("run")
-        change = await asyncio.wait_for(waiting, 5)
+        (change,) = (await asyncio.wait_for(waiting, 5)).changes
         assert (change.type, change.details and change.details.run.uid) == (EventType.CREATED, run.uid)
         await rooms.runs.finish(RunName("p", "run"), Ending(RunStatus.COMPLETED), NO_REQUEST)
-        assert (await asyncio.wait_for(anext(stream), 5)).type is EventType.UPDATED
+        (change,) = (await asyncio.wait_for(anext(stream), 5)).changes
+        assert change.type is EventType.UPDATED
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
         rooms.feed.close(DrainingError())

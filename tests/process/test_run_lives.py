@@ -91,12 +91,17 @@ def test_a_deleted_run_can_be_restored_by_name_or_uid(daemon: RawDaemon) -> None
 # --- watching ---
 
 
+def watch(daemon: RawDaemon, request: rs.WatchRunsRequest) -> Iterator[rs.RunEvent]:
+    for answer in daemon.rpc.WatchRuns(request):
+        yield from answer.events
+
+
 def test_a_watcher_sees_the_present_then_every_change_in_order(daemon: RawDaemon) -> None:
     first = create_run(daemon, "first", "watched")
     create_run(daemon, "elsewhere", "other")
-    stream = daemon.rpc.WatchRuns(rs.WatchRunsRequest(parent="projects/watched"))
+    stream = watch(daemon, rs.WatchRunsRequest(parent="projects/watched"))
     current, synced = next(stream), next(stream)
-    kinds = rs.WatchRunsResponse
+    kinds = rs.RunEvent
     assert (current.type, current.run.uid, synced.type) == (kinds.TYPE_CURRENT, first.uid, kinds.TYPE_SYNCED)
     second = create_run(daemon, "second", "watched")
     create_run(daemon, "unseen", "other")
@@ -110,17 +115,44 @@ def test_a_watcher_sees_the_present_then_every_change_in_order(daemon: RawDaemon
     ]
     stream.close()
     daemon.restart()
-    again = daemon.rpc.WatchRuns(rs.WatchRunsRequest(parent="projects/-", after_revision=synced.revision))
+    again = watch(daemon, rs.WatchRunsRequest(parent="projects/-", after_revision=synced.revision))
     revisions = [next(again).revision for _ in range(4)]
     again.close()
     assert revisions == list(range(synced.revision + 1, synced.revision + 5)), "without a gap, across a kill"
 
 
 def test_one_run_can_be_watched(daemon: RawDaemon, run: str) -> None:
-    stream = daemon.rpc.WatchRuns(rs.WatchRunsRequest(parent=run, view=run_pb2.RUN_VIEW_FULL))
+    stream = watch(daemon, rs.WatchRunsRequest(parent=run, view=run_pb2.RUN_VIEW_FULL))
     next(stream), next(stream)
     create_run(daemon)
     daemon.rpc.AddOutputValue(rs.AddOutputValueRequest(run=run, value=values({"a": 1})))
     event = next(stream)
     stream.close()
     assert (event.run.name, [plain(value) for value in event.run.outputs]) == (run, [{"a": 1}])
+
+
+def test_a_watched_run_may_be_renamed(daemon: RawDaemon, run: str) -> None:
+    begun = watch(daemon, rs.WatchRunsRequest(parent=run))
+    created = next(watch(daemon, rs.WatchRunsRequest(parent=run, after_revision=0)))
+    next(begun), next(begun)
+    renamed = run_pb2.Run(name=run, run_name="another")
+    name = daemon.rpc.UpdateRun(rs.UpdateRunRequest(run=renamed, update_mask=FieldMask(paths=["run_name"]))).run.name
+    daemon.rpc.FinishRun(rs.FinishRunRequest(name=name))
+    assert [next(begun).run.name for _ in range(2)] == [name, name]
+    again = watch(daemon, rs.WatchRunsRequest(parent=name, after_revision=created.revision))
+    assert [next(again).run.uid for _ in range(2)] == [created.run.uid] * 2
+
+
+def test_runs_are_many_and_large(daemon: RawDaemon) -> None:
+    """They come in messages that any client takes."""
+    text = "x" * 100_000
+    names = [
+        create_run(daemon, f"r{number}", "large", run=run_pb2.Run(description=text)).run_name for number in range(30)
+    ]
+    stream = daemon.rpc.WatchRuns(rs.WatchRunsRequest(parent="projects/large", after_revision=0))
+    seen: list[str] = []
+    while len(seen) < 30:
+        answer = next(stream)
+        assert answer.ByteSize() < 2 << 20
+        seen += [event.run.run_name for event in answer.events]
+    assert seen == names

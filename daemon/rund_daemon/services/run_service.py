@@ -17,12 +17,12 @@ from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.identity import parse_uid, uid_text
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.limits import Limits
-from rund_daemon.model import EventType, IfExists, Operation, Revision, Run, RunStatus, Uid
+from rund_daemon.model import IfExists, Operation, Revision, Run, RunStatus, Uid
 from rund_daemon.names import RunName, check_name, parse_project, parse_run
 from rund_daemon.operations import NO_RUN, Operations
 from rund_daemon.progress import Progress
 from rund_daemon.reading.run_lists import ListQuery, RunLists
-from rund_daemon.reading.watch import RunChange, RunWatch, WatchQuery
+from rund_daemon.reading.watch import RunWatch, WatchQuery
 from rund_daemon.runs import Ending, NewRun, Runs, RunUpdate
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.tables_by_url import TablesByUrl
@@ -43,15 +43,10 @@ from .convert_operations import operation_to_pb
 from .copy_target import BundleTarget, copy_target
 from .interceptor import Context
 from .requests import request_key
+from .run_events import RunEvents
 
 _FULL = run_pb2.RUN_VIEW_FULL
 _UPDATABLE = ("description", "status", "cause", "labels", "parameters", "run_name")
-_EVENTS = {
-    None: pb.WatchRunsResponse.TYPE_CURRENT,
-    EventType.CREATED: pb.WatchRunsResponse.TYPE_CREATED,
-    EventType.UPDATED: pb.WatchRunsResponse.TYPE_UPDATED,
-    EventType.DELETED: pb.WatchRunsResponse.TYPE_DELETED,
-}
 
 
 class RunServicer(run_service_pb2_grpc.RunServiceServicer):
@@ -87,6 +82,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._layout = layout
         self._limits = limits
         self._silence_seconds = silence_seconds
+        self._events = RunEvents(layout)
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Context) -> pb.CreateRunResponse:
         """Creates a run, or joins or reuses one."""
@@ -256,8 +252,9 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         """Sends changes until the caller stops."""
         query = replace(_watched(request.parent), full=request.view == _FULL)
         after = Revision(request.after_revision) if request.HasField("after_revision") else None
-        async for change in self._watch.watch(query, after):
-            yield self._event(change, full=query.full)
+        async for changes in self._watch.watch(query, after):
+            for message in self._events.messages(changes, full=query.full):
+                yield message
 
     def _find(self, request: pb.GetRunRequest) -> RunDetails:
         match request.WhichOneof("key"):
@@ -283,12 +280,6 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             else None,
             name=check_name(run.run_name, "run.run_name") if "run_name" in paths else None,
         )
-
-    def _event(self, change: RunChange, *, full: bool) -> pb.WatchRunsResponse:
-        if change.details is None:
-            return pb.WatchRunsResponse(type=pb.WatchRunsResponse.TYPE_SYNCED, revision=change.revision)
-        run = run_to_pb(change.details, self._layout, full=full)
-        return pb.WatchRunsResponse(type=_EVENTS[change.type], run=run, revision=change.revision)
 
     def _full(self, run: Run) -> run_pb2.Run:
         return run_to_pb(self._runs.get_by_uid(run.uid), self._layout, full=True)

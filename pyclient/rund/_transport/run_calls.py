@@ -234,6 +234,7 @@ def report_dropped_rows(transport: Transport, name: str, writer_id: str, dropped
 def watch_runs(transport: Transport, parent: str, after_revision: int | None) -> Iterator[RunEvent]:
     """Gives changes until the caller stops; made once, see ``Transport.stream``."""
     request = pb.WatchRunsRequest(parent=parent, after_revision=after_revision)
-    for event in transport.stream(lambda stubs: stubs.runs.WatchRuns, request):
-        name = pb.WatchRunsResponse.Type.Name(event.type)
-        yield convert.event_from_pb(name, event.run if event.HasField("run") else None, event.revision)
+    for answer in transport.stream(lambda stubs: stubs.runs.WatchRuns, request):
+        for event in answer.events:
+            name = pb.RunEvent.Type.Name(event.type)
+            yield convert.event_from_pb(name, event.run if event.HasField("run") else None, event.revision)
