@@ -47,6 +47,8 @@ FAILPOINTS = frozenset(
         "bundle.published",  # it has its name, and what it replaced is there still
         "bundle.objects_written",  # all of its files are in an object store, and nothing points to them
         "bundle.objects_published",  # its manifest does, and what it replaced is there still
+        "importing.taken",  # a bundle's files are there, and no commit knows them
+        "importing.published",  # it is a run
         "recovery.cut",  # a start has cut a segment back
         "recovery.link_removed",  # it has removed a segment that was never committed
         "recovery.done",  # it has brought the files in line

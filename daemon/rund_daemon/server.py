@@ -42,6 +42,7 @@ from rund_pb.v1 import (
 from .access import FileAccess
 from .authorization import Authorizer, TokenFile
 from .background import keep_running
+from .bundles.importing import BundleImports
 from .bundles.places import Places
 from .bundles.sweeping import BundleSweep
 from .bundles.writing import BundleCopies
@@ -328,6 +329,15 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
         watch=RunWatch(catalog, feed),
         copies=RunCopies(catalog, layout, capture, feed, now, new_uid),
         bundles=BundleCopies(capture, layout, rooms.floor, Compression(rooms.config.seal_compression), now),
+        imports=BundleImports(
+            catalog=catalog,
+            layout=layout,
+            floor=rooms.floor,
+            feed=feed,
+            limits=limits,
+            clock=now,
+            new_uid=new_uid,
+        ),
         places=rooms.places,
         operations=rooms.operations,
         tables=rooms.tables,

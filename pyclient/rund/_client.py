@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from . import _watch
 from ._locate import Daemon
 from ._root import PathLike, checked_name
-from ._rows import InputRows
+from ._rows import InputRows, table_url
 from ._start import connect as connect_daemon
 from ._table import Table
 from ._transport import daemon_calls, run_calls, table_calls
-from ._types import OperationInfo, RunEvent, RunInfo, ServerInfo
+from ._types import IfExists, OperationInfo, RunEvent, RunInfo, ServerInfo
 
 
 class Client:
@@ -72,6 +73,35 @@ class Client:
         """
         project = "-" if project_name is None else checked_name(project_name, "project_name")
         return _watch.watch(self.daemon.transport, f"projects/{project}", after_revision)
+
+    def import_bundle(
+        self,
+        bundle_url: PathLike,
+        run_name: str | None = None,
+        project_name: str | None = None,
+        if_exists: IfExists = "raise",
+    ) -> RunInfo:
+        """Makes a run of a bundle, and gives it when it is complete. Every checksum is verified by the daemon.
+
+        Args:
+            bundle_url: A folder that the daemon sees, or a place in an object store, such as ``s3://bucket/path``.
+            run_name: The run's name; None: as in the bundle.
+            project_name: Its project; None: as in the bundle.
+            if_exists: ``raise``, ``rename`` or ``overwrite``.
+
+        Raises:
+            RunNotFoundError: There is no bundle (a FileNotFoundError).
+            CorruptDataError: It is damaged; the message names the file (an OSError).
+            RunExistsError: The name is taken (a FileExistsError).
+            PermissionDeniedError: The daemon's configuration does not allow the URL (a PermissionError).
+        """
+        target = run_calls.CopyTarget(run_name or "", project_name or "", if_exists=if_exists)
+        operation = run_calls.import_run(self.daemon.transport, table_url(os.fspath(bundle_url)), target)
+        operation = daemon_calls.wait_operation(self.daemon.transport, operation.name)
+        if operation.error is not None:
+            raise operation.error
+        assert operation.run is not None
+        return operation.run
 
     def list_operations(self) -> Iterator[OperationInfo]:
         """Gives long-running jobs, newest first."""

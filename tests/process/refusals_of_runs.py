@@ -108,6 +108,14 @@ CASES: dict[str, list[Case]] = {
         ("INVALID_URL", "destination_url", {"name": RUN, "destination_url": "ftp://elsewhere/run"}),
         ("NOT_IMPLEMENTED", "", {"name": RUN, "root_url": "/elsewhere"}),
     ],
+    "ImportRun": [
+        ("INVALID_NAME", "run_name", {"bundle_url": "/bundle", "run_name": "a/b"}),
+        ("INVALID_NAME", "project_name", {"bundle_url": "/bundle", "project_name": "trash"}),
+        ("INVALID_URL", "bundle_url", {"bundle_url": "relative"}),
+        ("INVALID_URL", "bundle_url", {"bundle_url": "s3://bucket/path?endpoint_override=elsewhere"}),
+        ("INVALID_FIELD", "if_exists", {"bundle_url": "/bundle", "if_exists": run_pb2.IF_EXISTS_REUSE}),
+        ("REQUEST_ID_REUSED", "request_id", {"bundle_url": "/bundle", "request_id": USED}),
+    ],
     "AddInputTable": [
         ("INVALID_NAME", "run", {"run": BAD, "table": INPUT}),
         ("INVALID_URL", "table", {"run": RUN, "table": "relative.csv"}),

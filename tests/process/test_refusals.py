@@ -110,6 +110,7 @@ MUTATING = {
     "DeleteRun": {"name": NOBODY},
     "UndeleteRun": {"name": NOBODY},
     "CopyRun": {"name": RUN},
+    "ImportRun": {"bundle_url": "/bundle"},
     "AddInputTable": {"run": RUN, "table": INPUT},
     "AddInputValue": {"run": RUN},
     "AddOutputValue": {"run": RUN},

@@ -83,6 +83,15 @@ def copied(place: Place, request_id: str, name: str) -> Any:
     return daemon_calls.wait_operation(place.transport, operation.name)
 
 
+def imported(place: Place, request_id: str, name: str) -> Any:
+    bundle = str(place.file.parent.parent / f"{place.project}.bundle")
+    if not Path(bundle).exists():
+        operation = run_calls.copy_run(place.transport, place.run, CopyTarget(destination_url=bundle))
+        daemon_calls.wait_operation(place.transport, operation.name)
+    operation = run_calls.import_run(place.transport, bundle, CopyTarget(run_name=f"imported {name}"), request_id)
+    return daemon_calls.wait_operation(place.transport, operation.name)
+
+
 def written(place: Place, request_id: str, name: str) -> Any:
     new = TableInfo("", name, project_name=place.project, dataset_name="d")
     return table_calls.write_table(place.transport, new, ROWS, if_exists="rename", request_id=request_id)
@@ -108,6 +117,7 @@ CALLS: dict[str, Call] = {
         p.transport, p.trashed if x == "one" else p.other, request_id=i
     ),
     "RunService.CopyRun": copied,
+    "RunService.ImportRun": imported,
     "RunService.AddInputTable": lambda p, i, x: run_calls.add_input_table(
         p.transport, p.run, p.table if x == "one" else str(p.file), i
     ),

@@ -52,6 +52,13 @@ def fresh(daemon: RawDaemon) -> str:
     return name
 
 
+def bundled(daemon: RawDaemon) -> str:
+    """URL of a bundle of one's own."""
+    url = f"{daemon.root}.bundles/{new_id()}"
+    request = rs.CopyRunRequest(name=fresh(daemon), destination_url=url, request_id=new_id())
+    return wait(daemon, daemon.rpc.CopyRun(request).operation.name).bundle_url
+
+
 def deleted(daemon: RawDaemon) -> str:
     name = fresh(daemon)
     daemon.rpc.DeleteRun(rs.DeleteRunRequest(name=name, request_id=new_id()))
@@ -100,6 +107,12 @@ REQUESTS: dict[str, tuple[Callable[[RawDaemon], str], Request]] = {
             d.rpc.CopyRun(
                 rs.CopyRunRequest(name=name, run_name=f"copy-of-{name[-20:].replace('/', '')}", request_id=i)
             ).operation.name,
+        ),
+    ),
+    "ImportRun": (
+        bundled,
+        lambda d, name, i: wait(
+            d, d.rpc.ImportRun(rs.ImportRunRequest(bundle_url=name, run_name=name[-20:], request_id=i)).operation.name
         ),
     ),
     "AddInputTable": (
@@ -212,7 +225,14 @@ def test_the_same_request_from_many_sides_is_carried_out_once(daemon: RawDaemon,
     assert state_of(daemon) == after
 
 
-MAKES = {("CreateRun", "runs"), ("CopyRun", "runs"), ("CopyRun", "operations"), ("WriteTable", "tables")}
+MAKES = {
+    ("CreateRun", "runs"),
+    ("CopyRun", "runs"),
+    ("CopyRun", "operations"),
+    ("ImportRun", "runs"),
+    ("ImportRun", "operations"),
+    ("WriteTable", "tables"),
+}
 
 
 def test_requests_are_known_again_after_the_daemon_was_killed(daemon: RawDaemon) -> None:

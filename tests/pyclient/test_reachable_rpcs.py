@@ -62,6 +62,7 @@ REACHED: dict[str, Use] = {
     "RunService.DeleteRun": lambda run, client: run.delete(),
     "RunService.UndeleteRun": lambda run, client: run.undelete(),
     "RunService.CopyRun": lambda run, client: run.copy(),
+    "RunService.ImportRun": lambda run, client: client.import_bundle("/bundle"),
     "RunService.AddInputTable": lambda run, client: run.add_input_table("/t"),
     "RunService.AddInputValue": lambda run, client: run.add_input_value({}),
     "RunService.AddOutputValue": lambda run, client: run.add_output_value({}),

@@ -126,7 +126,6 @@ def blaming(url: str) -> Iterator[None]:
         text = os.strerror(error.errno) if error.errno else str(error)
         raise RundError(
             Reason.STORAGE_FAILED,
-            f"{URL_FIELD}: {url} could not be read or written: {text[:400]}; "
-            "check its address and the daemon's credentials, and copy again",
-            field=URL_FIELD,
+            f"{url} could not be read or written: {text[:400]}; "
+            "check its address and the daemon's credentials, and try again",
         ) from error

@@ -10,14 +10,19 @@ from typing import Any
 
 import click
 from rund._errors import RundError
+from rund._rows import table_url
+from rund._transport import run_calls
+from rund._transport.run_calls import CopyTarget
 
 from rund_daemon.exchange.foreign import ForeignRun, MissingSourceError, SourceError
 from rund_daemon.exchange.importer import Imported, Wishes, import_run
 
 from .connection import connect
+from .copying import follow
 from .exit_codes import ExitCode, Failure, exit_code_of_status
 from .options import Command, Target, takes_report, takes_target
 from .report import Report
+from .runs import path_of
 from .wording import count_text
 
 Runs = Iterator[ForeignRun]
@@ -26,13 +31,42 @@ _SHOWN_KINDS = 12
 
 @click.group("import", no_args_is_help=False)
 def import_() -> None:
-    """Import runs of 3LC, TensorBoard, MLflow, W&B or Trackio.
+    """Import bundles, and runs of 3LC, TensorBoard, MLflow, W&B or Trackio.
 
-    A source that is imported again gives the same run with each row once: what is new in it is added, and an import
-    that was interrupted is completed. Steps, times, names, parameters, tags and the end of a run are kept; what can't
-    be kept is counted and named. Exits with 7 if a part of the source is damaged: what could be read before it was
-    imported.
+    A source of another tool that is imported again gives the same run with each row once: what is new in it is added,
+    and an import that was interrupted is completed. Steps, times, names, parameters, tags and the end of a run are
+    kept; what can't be kept is counted and named. Exits with 7 if a part of the source is damaged: what could be read
+    before it was imported.
     """
+
+
+@import_.command()
+@click.argument("url", metavar="URL")
+@click.option("--project", default="", metavar="PROJECT", help="Import into this project instead of the bundle's.")
+@click.option("--run", "run_name", default="", metavar="NAME", help="Name of the run, instead of the bundle's.")
+@click.option(
+    "--if-exists",
+    type=click.Choice(["raise", "rename", "overwrite"]),
+    default="raise",
+    show_default=True,
+    help="What to do when there is a run of that name.",
+)
+@takes_target
+@takes_report
+def bundle(*, url: str, project: str, run_name: str, if_exists: str, target: Target, report: Report) -> None:
+    """Make a run of a bundle that `rund copy` has written.
+
+    URL is a folder that the daemon sees, or a place in an object store, such as s3://bucket/path. Every checksum is
+    verified, and the run appears when it is complete. Each import is another run.
+    """
+    transport = connect(target).transport
+    wanted = CopyTarget(run_name, project, if_exists=if_exists)
+    operation = run_calls.import_run(transport, table_url(url), wanted)
+    run = follow(transport, operation, f"importing {url}", report).run
+    made = path_of(run) if run is not None else ""
+    report.say(f"imported {made} from {url}")
+    if report.as_json:
+        report.document({"source": url, "run": made})
 
 
 def _takes_wishes(command: Command) -> Command:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TextIO, TypeAlias, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -128,6 +128,14 @@ class Report:
         with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as progress:
             task = progress.add_task(printable(doing), total=None)
             yield lambda rows: progress.advance(task, rows)
+
+    @contextmanager
+    def shares(self, doing: str) -> Iterator[Callable[[float], None]]:
+        """Gives what takes the share that is done, 0 to 1, and shows it on stderr while somebody looks."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as progress:
+            task = progress.add_task(printable(doing), total=1.0)
+            yield lambda share: progress.update(task, completed=share)
 
     @contextmanager
     def waiting(self, doing: str) -> Iterator[None]:

@@ -26,12 +26,18 @@ def put_run(change: Change, built: RebuiltRun) -> None:
         change.put(shelves.RUN_NAMES, keys.names(run.project, run.name), run.uid)
         if not run.status.ended:
             change.put(shelves.LIVE_RUNS, run.uid, b"")
+    put_contents(change, built)
+    change.put(shelves.SNAPSHOTS, run.uid, b"")
+
+
+def put_contents(change: Change, built: RebuiltRun) -> None:
+    """Puts the values and tables of a run."""
+    run = built.run
     numbered = [(INPUT, value) for value in built.inputs] + [(OUTPUT, value) for value in built.outputs]
     for number, (kind, value) in enumerate(numbered):
         put_value(change, run.uid, kind, number, value)
     for table in built.tables:
         _put_table(change, run.uid, table)
-    change.put(shelves.SNAPSHOTS, run.uid, b"")
 
 
 def put_input_table(change: Change, table: InputTable) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rund_pb.v1 import run_pb2
 from rund_pb.v1 import run_service_pb2 as pb
 
 from rund_daemon.errors import InvalidError, NotImplementedYetError
@@ -31,9 +32,7 @@ def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> 
         InvalidError: a name or URL is bad, or `if_exists` makes no sense for a copy.
         NotImplementedYetError: it lies in another root.
     """
-    if_exists = if_exists_from_pb(request.if_exists, IfExists.RAISE)
-    if if_exists is IfExists.REUSE:
-        raise InvalidError("if_exists", "a copy can't reuse a run; use RAISE, RENAME or OVERWRITE")
+    if_exists = copying_if_exists(request.if_exists)
     if request.root_url and str(local_path(request.root_url, "root_url")) != layout.url:
         raise NotImplementedYetError(
             "root_url: a daemon writes to no other root than its own; copy to a bundle with destination_url and import "
@@ -46,6 +45,14 @@ def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> 
     if request.destination_url:
         return _by_url(request.destination_url, layout, if_exists)
     return CopyTarget(source.project, "", if_exists)
+
+
+def copying_if_exists(value: run_pb2.IfExists.ValueType) -> IfExists:
+    """What to do when the name is taken. Raises InvalidError."""
+    if_exists = if_exists_from_pb(value, IfExists.RAISE)
+    if if_exists is IfExists.REUSE:
+        raise InvalidError("if_exists", "a copy can't reuse a run; use RAISE, RENAME or OVERWRITE")
+    return if_exists
 
 
 def _by_url(url: str, layout: Layout, if_exists: IfExists) -> CopyTarget | BundleTarget:

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import run_pb2, run_service_pb2_grpc
 from rund_pb.v1 import run_service_pb2 as pb
 
+from rund_daemon.bundles.importing import BundleImports
 from rund_daemon.bundles.places import Places
 from rund_daemon.bundles.writing import BundleCopies
 from rund_daemon.catalog.lookup import INPUT, OUTPUT, RunDetails
@@ -18,7 +19,7 @@ from rund_daemon.identity import parse_uid, uid_text
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.limits import Limits
 from rund_daemon.model import IfExists, Operation, Revision, Run, RunStatus, Uid
-from rund_daemon.names import RunName, check_name, parse_project, parse_run
+from rund_daemon.names import RunName, check_name, check_project, parse_project, parse_run
 from rund_daemon.operations import NO_RUN, Operations
 from rund_daemon.progress import Progress
 from rund_daemon.reading.run_lists import ListQuery, RunLists
@@ -40,7 +41,7 @@ from .convert import (
     writer_from_pb,
 )
 from .convert_operations import operation_to_pb
-from .copy_target import BundleTarget, copy_target
+from .copy_target import BundleTarget, copy_target, copying_if_exists
 from .interceptor import Context
 from .requests import request_key
 from .run_events import RunEvents
@@ -60,6 +61,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         watch: RunWatch,
         copies: RunCopies,
         bundles: BundleCopies,
+        imports: BundleImports,
         places: Places,
         operations: Operations,
         tables: InputTables,
@@ -74,6 +76,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._watch = watch
         self._copies = copies
         self._bundles = bundles
+        self._imports = imports
         self._places = places
         self._operations = operations
         self._tables = tables
@@ -184,6 +187,21 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             lambda snapshot: self._bundles.check(snapshot, source),
             destination_url=url,
         )
+
+    async def ImportRun(self, request: pb.ImportRunRequest, context: Context) -> pb.ImportRunResponse:
+        """Begins to make a run of a bundle."""
+        if_exists = copying_if_exists(request.if_exists)
+        project = check_project(request.project_name, "project_name") if request.project_name else ""
+        name = RunName(project, check_name(request.run_name, "run_name") if request.run_name else "")
+        store = self._places.store(self._places.checked(request.bundle_url, "bundle_url"))
+        operation = await self._operations.start(
+            "ImportRun",
+            request.bundle_url,
+            request_key(request, "ImportRun"),
+            lambda uid, progress: self._imports.import_run(store, name, if_exists, uid, progress),
+            lambda snapshot: None,
+        )
+        return pb.ImportRunResponse(operation=operation_to_pb(operation, None))
 
     async def AddInputTable(self, request: pb.AddInputTableRequest, context: Context) -> pb.AddInputTableResponse:
         """Adds an input table's URL to the inputs."""

@@ -161,6 +161,18 @@ def copy_run(transport: Transport, name: str, target: CopyTarget, request_id: st
     return convert.operation_from_pb(transport.call(lambda stubs: stubs.runs.CopyRun, request).operation)
 
 
+def import_run(transport: Transport, bundle_url: str, target: CopyTarget, request_id: str = "") -> OperationInfo:
+    """Begins to make a run of a bundle."""
+    request = pb.ImportRunRequest(
+        bundle_url=bundle_url,
+        run_name=target.run_name,
+        project_name=target.project_name,
+        if_exists=convert.if_exists_to_pb(target.if_exists),
+        request_id=request_id,
+    )
+    return convert.operation_from_pb(transport.call(lambda stubs: stubs.runs.ImportRun, request).operation)
+
+
 def add_input_table(transport: Transport, run: str, table: str, request_id: str = "") -> RunInfo:
     """Adds an input table, by URL or resource name."""
     request = pb.AddInputTableRequest(run=run, table=table, request_id=request_id)
