@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import AccessError, InvalidError, Reason
-from .urls import local_path
+from .segments.object_stores import ObjectPath, checked_object_url, object_path
+from .urls import is_object_url, local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,22 @@ class FileAccess:
         prefixes: absolute paths of folders that are allowed too.
         aliases: folders by the NAME of `<NAME>/…`.
         object_prefixes: URLs of places in object stores that are allowed; an empty one allows all.
+        s3_endpoint: the server behind `s3://`, if it is not Amazon's.
     """
 
     root: Path
     prefixes: Sequence[Path]
     aliases: Mapping[str, str]
     object_prefixes: Sequence[str] = ()
+    s3_endpoint: str = ""
+
+    def place_of(self, url: str, field: str) -> Path | ObjectPath:
+        """Gives what a URL of files or of an object store names. Raises as `path_of`."""
+        expanded = self._expanded(url, field)
+        if not is_object_url(expanded):
+            return self.path_of(url, field)
+        self.check_object_url(checked_object_url(expanded, field), field)
+        return object_path(expanded, self.s3_endpoint, field)
 
     def path_of(self, url: str, field: str) -> Path:
         """Gives the path of a URL.

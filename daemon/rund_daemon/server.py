@@ -420,10 +420,12 @@ def _access(config: Config, listeners: Iterable[Listener]) -> FileAccess:
     if prefixes is None:
         # Whoever reaches the unix socket is the user and may read and write what the user may.
         local = all(listener.socket is not None for listener in listeners)
-        return FileAccess(config.root, [Path("/")] if local else [], config.aliases, [""] if local else [])
+        return FileAccess(
+            config.root, [Path("/")] if local else [], config.aliases, [""] if local else [], config.s3_endpoint
+        )
     objects = [prefix for prefix in prefixes if is_object_url(prefix)]
     folders = [Path(prefix).expanduser() for prefix in prefixes if not is_object_url(prefix)]
-    return FileAccess(config.root, folders, config.aliases, objects)
+    return FileAccess(config.root, folders, config.aliases, objects, config.s3_endpoint)
 
 
 def _client_address(listener: Listener) -> str:

@@ -147,7 +147,8 @@ class Table:
     ) -> Table:
         """Registers a Parquet, Arrow or CSV file, or a folder of such, to be read where it lies.
 
-        The same URL again gives the table that is there, with a new record if the file has changed since.
+        It may lie in an object store that the daemon has credentials for: ``s3://bucket/rows.parquet``. The same URL
+        again gives the table that is there, with a new record if the file has changed since.
 
         Raises:
             TableNotFoundError: There is no file at the URL (a FileNotFoundError).

@@ -79,6 +79,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         "-s3",
         f"-s3.config={folder / 's3.json'}",
         "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()),
     ]

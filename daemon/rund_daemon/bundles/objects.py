@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
+from typing import BinaryIO, cast
 
 from pyarrow import fs
 
-from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.failpoints import failpoint
 from rund_daemon.model import IfExists
+from rund_daemon.segments.object_stores import checked_object_url, file_system
 
 from .manifest import MANIFEST, FileEntry, Manifest, read_manifest
 from .stores import URL_FIELD, Passed, blaming, missing, pour, taken
-
-SCHEMES = ("s3", "gs", "abfs", "abfss")
-_CONNECT_SECONDS, _REQUEST_SECONDS = 5.0, 30.0
 
 
 class ObjectStore:
@@ -39,15 +35,8 @@ class ObjectStore:
         Raises:
             InvalidError: INVALID_URL.
         """
-        checked = checked_url(url, URL_FIELD)
-        parts = urlsplit(checked)
-        try:
-            if parts.scheme == "s3":
-                return cls(checked, _s3(s3_endpoint), parts.netloc + parts.path)
-            files, path = fs.FileSystem.from_uri(checked)
-        except (ValueError, OSError, NotImplementedError) as error:
-            raise InvalidError(URL_FIELD, f"{url[:200]!r}: {str(error)[:300]}", reason=Reason.INVALID_URL) from error
-        return cls(checked, files, path)
+        checked = checked_object_url(url, URL_FIELD)
+        return cls(checked, *file_system(checked, s3_endpoint, URL_FIELD))
 
     @property
     def url(self) -> str:
@@ -122,38 +111,3 @@ class ObjectStore:
                     self._files.delete_file(f"{self._path}/{part}")
             except FileNotFoundError:
                 continue
-
-
-def checked_url(url: str, field: str) -> str:
-    """Gives the URL without a slash at its end.
-
-    Raises:
-        InvalidError: INVALID_URL: another scheme, no path, or options, which could send the daemon's credentials away.
-    """
-    parts = urlsplit(url)
-    path = [part for part in parts.path.split("/") if part]
-    if parts.scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise InvalidError(field, f"{url[:200]!r} is no folder and none of {known}", reason=Reason.INVALID_URL)
-    plain = not (parts.query or parts.fragment or parts.username or parts.password or "\0" in url)
-    if not plain or not parts.netloc or not path or {".", ".."} & set(path):
-        raise InvalidError(
-            field,
-            f"{url[:200]!r} is not of the form {parts.scheme}://BUCKET/PATH; credentials come from the environment and "
-            "the endpoint from s3_endpoint in the configuration",
-            reason=Reason.INVALID_URL,
-        )
-    return f"{parts.scheme}://{parts.netloc}/{'/'.join(path)}"
-
-
-def _s3(endpoint: str) -> fs.FileSystem:
-    options: dict[str, Any] = {
-        # Parts are sent as they are filled: what waits to be sent would have no bound otherwise. A small file is one
-        # request.
-        "background_writes": False,
-        "allow_delayed_open": True,
-    }
-    if endpoint:
-        scheme, separator, host = endpoint.rpartition("://")
-        options |= {"endpoint_override": host, "scheme": scheme if separator else "https"}
-    return fs.S3FileSystem(connect_timeout=_CONNECT_SECONDS, request_timeout=_REQUEST_SECONDS, **options)

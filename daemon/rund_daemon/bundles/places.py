@@ -8,10 +8,11 @@ from rund_daemon.access import FileAccess
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import IfExists
 from rund_daemon.names import with_number
+from rund_daemon.segments.object_stores import checked_object_url
 from rund_daemon.urls import is_object_url
 
 from .folders import FolderStore
-from .objects import ObjectStore, checked_url
+from .objects import ObjectStore
 from .stores import Store
 
 # Lies in every root, for as long as it is one.
@@ -34,7 +35,7 @@ class Places:
             AccessError: PERMISSION_DENIED: the configuration does not allow it.
         """
         if is_object_url(url):
-            plain = checked_url(url, field)
+            plain = checked_object_url(url, field)
             self._access.check_object_url(plain, field)
             return plain
         path = self._access.path_of(url, field)

@@ -11,7 +11,7 @@ from rund_daemon.errors import NotFoundError, Reason, RundError
 from rund_daemon.names import RunName, check_name, parse_metrics_table
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.registered import probe
-from rund_daemon.urls import metrics_table_of_url
+from rund_daemon.urls import is_object_url, metrics_table_of_url
 
 from . import StreamNames
 from .metrics_tables import Reference
@@ -43,7 +43,8 @@ class TablesByUrl:
         if url.startswith("projects/"):
             name = parse_metrics_table(url, field)
         else:
-            found = None if url.startswith("<") else metrics_table_of_url(url, self._layout.url, field)
+            elsewhere = url.startswith("<") or is_object_url(url)
+            found = None if elsewhere else metrics_table_of_url(url, self._layout.url, field)
             if found is None:
                 return StreamNames("", await self._file(url, field, stream_name), stream_name)
             name = found
@@ -64,7 +65,7 @@ class TablesByUrl:
         return StreamNames("", reference, stream_name)
 
     async def _file(self, url: str, field: str, stream_name: str) -> Reference:
-        path = self._access.path_of(url, field)
+        path = self._access.place_of(url, field)
         try:
             found = await asyncio.get_running_loop().run_in_executor(None, probe, path)
         except NotFoundError:

@@ -8,7 +8,6 @@ Format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-int
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ def file_batch_rows(file: io.BufferedReader) -> list[int]:
     Raises:
         ValueError: if the file is broken.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = _size(file)
     footer_length, _ = _FOOTER_TAIL.unpack(_read(file, size - _FOOTER_TAIL.size, _FOOTER_TAIL.size))
     footer = _read(file, size - _FOOTER_TAIL.size - footer_length, footer_length)
     vector = _follow(footer, _field(footer, _follow(footer, 0), _FOOTER_BATCHES))
@@ -58,7 +57,7 @@ def stream_headers(file: io.BufferedReader) -> Iterator[Header]:
     Raises:
         ValueError: if the file is broken.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = _size(file)
     offset = 0
     while offset < size:
         first, second = _PREFIX.unpack(_read(file, offset, _PREFIX.size))
@@ -122,7 +121,11 @@ def _unpack(layout: str, data: bytes, position: int) -> int:
 
 
 def _read(file: io.BufferedReader, offset: int, length: int) -> bytes:
-    if offset < 0 or length < 0 or offset + length > os.fstat(file.fileno()).st_size:
+    if offset < 0 or length < 0 or offset + length > _size(file):
         raise ValueError("it is cut off")
     file.seek(offset, io.SEEK_SET)
     return file.read(length)
+
+
+def _size(file: io.BufferedReader) -> int:
+    return file.seek(0, io.SEEK_END)

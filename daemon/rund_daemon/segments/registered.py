@@ -18,7 +18,7 @@ from rund_daemon.errors import InvalidError, Reason, RundError
 from rund_daemon.model import TableFormat
 from rund_daemon.segments import registered_arrow, registered_csv, registered_parquet
 from rund_daemon.segments.plain_types import plain_schema
-from rund_daemon.segments.registered_files import find_files, invalid_table, missing_table
+from rund_daemon.segments.registered_files import Place, find_files, invalid_table, missing_table
 from rund_daemon.segments.row_window import RowWindow
 from rund_daemon.segments.schemas import check_schema, conform
 
@@ -49,13 +49,13 @@ class TableProbe:
 class FileReader(Protocol):
     """Reads files of one format."""
 
-    def measure(self, path: Path) -> tuple[int, pa.Schema]:
+    def measure(self, path: Place) -> tuple[int, pa.Schema]:
         """Gives the rows and the schema of a file."""
 
     def merge(self, a: pa.Schema, b: pa.Schema) -> pa.Schema:
         """Gives the schema that holds the rows of two files."""
 
-    def read_rows(self, path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+    def read_rows(self, path: Place, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
         """Reads those columns of `schema` that the file has, of the rows in the window."""
 
 
@@ -66,7 +66,7 @@ _READERS: Mapping[TableFormat, FileReader] = {
 }
 
 
-def probe(path: Path | str, *, max_columns: int = _MAX_COLUMNS) -> TableProbe:
+def probe(path: Place | str, *, max_columns: int = _MAX_COLUMNS) -> TableProbe:
     """Looks at a table. Of Parquet and Arrow files only the metadata is read, CSV files are read once.
 
     Args:
@@ -80,7 +80,7 @@ def probe(path: Path | str, *, max_columns: int = _MAX_COLUMNS) -> TableProbe:
             form, or another kind of type in another file.
         ExhaustedError: OVER_LIMIT, if there are too many columns.
     """
-    table = find_files(Path(path))
+    table = find_files(_place(path))
     reader = _READERS[table.format]
     row_count = 0
     merged: pa.Schema | None = None
@@ -91,13 +91,13 @@ def probe(path: Path | str, *, max_columns: int = _MAX_COLUMNS) -> TableProbe:
             row_count += rows
             merged = plain_schema(schema) if merged is None else reader.merge(merged, plain_schema(schema))
     assert merged is not None  # find_files gives at least one file
-    with _blaming(Path(path)):
+    with _blaming(_place(path)):
         check_schema(merged, max_columns)
     return TableProbe(table.format, row_count, table.size, merged, table.content_hash())
 
 
 def scan(  # noqa: PLR0917  # the order in which ReadTableRequest has them
-    path: Path | str,
+    path: Place | str,
     table_format: TableFormat,
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
@@ -128,9 +128,9 @@ def scan(  # noqa: PLR0917  # the order in which ReadTableRequest has them
         InvalidError: INVALID_COLUMN, if a column is not in the schema, or a file has changed so that one does
             not fit the schema; INVALID_URL, if a file can't be read.
     """
-    table = find_files(Path(path))
+    table = find_files(_place(path))
     if table.format is not table_format:
-        raise invalid_table(Path(path), f"was {table_format} and is {table.format} now; register it again")
+        raise invalid_table(_place(path), f"was {table_format} and is {table.format} now; register it again")
     names = schema.names if columns is None else list(columns)
     _check_columns(names, schema)
     filtered = () if row_filter is None else schema.names if filter_columns is None else filter_columns
@@ -141,7 +141,11 @@ def scan(  # noqa: PLR0917  # the order in which ReadTableRequest has them
     return _select(batches, names, row_filter)
 
 
-def _read(files: Sequence[Path], reader: FileReader, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+def _place(path: Place | str) -> Place:
+    return Path(path) if isinstance(path, str) else path
+
+
+def _read(files: Sequence[Place], reader: FileReader, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     for path in files:
         if window.done:
             return
@@ -179,7 +183,7 @@ def _check_columns(names: Sequence[str], schema: pa.Schema) -> None:
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
+def _blaming(path: Place) -> Iterator[None]:
     """Turns whatever a file's content provokes into an error that names the file."""
     try:
         yield

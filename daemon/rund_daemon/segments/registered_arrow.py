@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from rund_daemon.segments.arrow_headers import RECORD_BATCH, Header, file_batch_rows, stream_headers
 from rund_daemon.segments.plain_types import batch_of
-from rund_daemon.segments.registered_files import ARROW_FILE_MAGIC
+from rund_daemon.segments.registered_files import ARROW_FILE_MAGIC, Place
 from rund_daemon.segments.row_window import RowWindow
 from rund_daemon.segments.schemas import unify
 
 merge = unify
 
 
-def measure(path: Path) -> tuple[int, pa.Schema]:
+def measure(path: Place) -> tuple[int, pa.Schema]:
     """Gives the rows and the schema of a file. No batch is read."""
     with path.open("rb") as file:
         if _is_file_format(file):
@@ -36,7 +35,7 @@ def measure(path: Path) -> tuple[int, pa.Schema]:
             return rows, stream.schema
 
 
-def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+def read_rows(path: Place, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     """Reads those columns of `schema` that the file has, of the rows in the window."""
     with path.open("rb") as file:
         read = _read_file if _is_file_format(file) else _read_stream

@@ -24,6 +24,7 @@ from pyarrow import csv, types
 
 from rund_daemon.segments.plain_types import batch_of
 from rund_daemon.segments.recast import Array
+from rund_daemon.segments.registered_files import Place
 from rund_daemon.segments.row_window import RowWindow
 
 # A record must fit into a block. pyarrow reads up to 32 blocks ahead, so this bounds the memory, too.
@@ -39,7 +40,7 @@ _CHAINS: tuple[tuple[pa.DataType, ...], ...] = (
 )
 
 
-def measure(path: Path) -> tuple[int, pa.Schema]:
+def measure(path: Place) -> tuple[int, pa.Schema]:
     """Gives the rows and the schema of a file. It is read once, in blocks."""
     header = _header(path)
     kinds: list[pa.DataType] = [pa.null()] * len(header)
@@ -60,7 +61,7 @@ def merge(a: pa.Schema, b: pa.Schema) -> pa.Schema:
     return pa.schema([*fields, *(field for field in b if a.get_field_index(field.name) < 0)])
 
 
-def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+def read_rows(path: Place, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     """Reads those columns of `schema` that the file has, of the rows in the window, parsed as it says."""
     header = _header(path)
     written_as = dict(zip(_column_names(header), header, strict=True))
@@ -76,7 +77,7 @@ def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.R
             return
 
 
-def _header(path: Path) -> list[str]:
+def _header(path: Place) -> list[str]:
     with _open(path, csv.ConvertOptions()) as reader:
         return list(reader.schema.names)
 
@@ -85,7 +86,7 @@ def _column_names(header: Sequence[str]) -> list[str]:
     return [name or f"unnamed_{place}" for place, name in enumerate(header)]
 
 
-def _text_batches(path: Path, header: Sequence[str], wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _text_batches(path: Place, header: Sequence[str], wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(header, pa.string()),
         include_columns=list(wanted),
@@ -98,10 +99,10 @@ def _text_batches(path: Path, header: Sequence[str], wanted: Sequence[str]) -> I
 
 
 @contextmanager
-def _open(path: Path, options: csv.ConvertOptions) -> Iterator[csv.CSVStreamingReader]:
+def _open(path: Place, options: csv.ConvertOptions) -> Iterator[csv.CSVStreamingReader]:
     try:
         with csv.open_csv(
-            str(path),
+            str(path) if isinstance(path, Path) else path.open(),
             read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
             parse_options=csv.ParseOptions(newlines_in_values=True),
             convert_options=options,
@@ -139,7 +140,7 @@ def _is_in_nanoseconds(kind: Any) -> bool:
     return types.is_timestamp(kind) and kind.unit == "ns"
 
 
-def _parses_all(path: Path, header: Sequence[str], column: int, kind: pa.DataType) -> bool:
+def _parses_all(path: Place, header: Sequence[str], column: int, kind: pa.DataType) -> bool:
     return all(_can_parse(batch.column(column), kind) for batch in _text_batches(path, header, ()))
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rund_daemon.segments.plain_types import batch_of
+from rund_daemon.segments.registered_files import Place
 from rund_daemon.segments.row_window import RowWindow
 from rund_daemon.segments.schemas import unify
 
@@ -27,13 +28,13 @@ _BATCH_ROWS = 32_768
 merge = unify
 
 
-def measure(path: Path) -> tuple[int, pa.Schema]:
+def measure(path: Place) -> tuple[int, pa.Schema]:
     """Gives the rows and the schema of a file, from its metadata."""
     with _open(path) as file:
         return file.metadata.num_rows, file.schema_arrow
 
 
-def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
+def read_rows(path: Place, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     """Reads those columns of `schema` that the file has, of the rows in the window."""
     with _open(path) as file:
         names = [name for name in schema.names if name in set(file.schema_arrow.names)]
@@ -47,8 +48,9 @@ def read_rows(path: Path, schema: pa.Schema, window: RowWindow) -> Iterator[pa.R
                 return
 
 
-def _open(path: Path) -> Any:  # the stubs do not know that it is a context manager
-    return pq.ParquetFile(str(path), buffer_size=_BUFFER_BYTES, pre_buffer=False)
+def _open(path: Place) -> Any:  # the stubs do not know that it is a context manager
+    source = str(path) if isinstance(path, Path) else path.open()
+    return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
 def _read_group(file: Any, number: int, names: list[str], window: RowWindow) -> Iterator[pa.RecordBatch]:

@@ -22,10 +22,11 @@ from rund_daemon.model import InputTable, RequestKey
 from rund_daemon.names import DatasetName, TableName, check_name, parse_table
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.object_stores import ObjectPath, checked_object_url
 from rund_daemon.segments.registered import TableProbe, probe, scan
 from rund_daemon.segments.space import SpaceFloor
 from rund_daemon.segments.table_data import TableData, TableDataWriter
-from rund_daemon.urls import local_path, table_of_url
+from rund_daemon.urls import is_object_url, local_path, table_of_url
 
 from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
 
@@ -113,7 +114,7 @@ class InputTables:
         """Gives a table of this root by its URL or resource name. Raises NotFoundError, InvalidError."""
         if url.startswith("projects/"):
             return self.get(parse_table(url, field))
-        registered = None if url.startswith("<") else table_of_url(url, self._layout.url, field)
+        registered = None if _is_elsewhere(url) else table_of_url(url, self._layout.url, field)
         with self._catalog.snapshot() as snapshot:
             if registered is not None:
                 return table_by_name(snapshot, registered)
@@ -174,7 +175,7 @@ class InputTables:
         """Registers a file or folder to be read where it lies. Raises NotFoundError, InvalidError, AccessError."""
         if kept := self._carried_out(request):
             return kept
-        path = self._access.path_of(url, field)
+        path = self._access.place_of(url, field)
         try:
             found = await _in_thread(lambda: probe(path))
         except RundError as error:
@@ -200,8 +201,9 @@ class InputTables:
         self, table: InputTable, columns: Sequence[str], start_row: int, row_limit: int | None
     ) -> AsyncIterator[pa.RecordBatch]:
         """Gives rows, lazily and without a gap."""
+        path: Path | ObjectPath
         if table.registered_url:
-            path = self._access.path_of(table.registered_url, "name")
+            path = self._access.place_of(table.registered_url, "name")
         else:
             path = self._layout.input_table(table.project, table.dataset, table.name)
         schema = read_head(table.arrow_schema)
@@ -215,7 +217,7 @@ class InputTables:
             return snapshot.get(shelves.INPUT_TABLES, kept.result_uid) if kept else None
 
     def _is_inside(self, url: str, field: str) -> bool:
-        return not url.startswith("<") and table_of_url(url, self._layout.url, field) is not None
+        return not _is_elsewhere(url) and table_of_url(url, self._layout.url, field) is not None
 
     def _record(self, url: str, found: TableProbe, new: NewInputTable | None) -> InputTable:
         name = new.name if new else TableName(*REGISTERED, _table_name(url))
@@ -258,8 +260,15 @@ class InputTables:
 
 
 def _normal(url: str, field: str) -> str:
-    """One spelling of a URL: a plain path without a slash at its end. An alias stays as it is."""
-    return url.rstrip("/") if url.startswith("<") else str(local_path(url, field))
+    """One spelling of a URL: a plain path or URL without a slash at its end. An alias stays as it is."""
+    if url.startswith("<"):
+        return url.rstrip("/")
+    return checked_object_url(url, field) if is_object_url(url) else str(local_path(url, field))
+
+
+def _is_elsewhere(url: str) -> bool:
+    """Whether a URL can't be that of a table in the root."""
+    return url.startswith("<") or is_object_url(url)
 
 
 def _table_name(url: str) -> str:
