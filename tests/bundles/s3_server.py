@@ -80,6 +80,9 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         f"-s3.config={folder / 's3.json'}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
+        # Relative, and so in the server's own folder: paths of sockets are short.
+        "-s3.localSocket=s3.sock",
+        "-filer.localSocket=filer.sock",
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()),
     ]
@@ -93,6 +96,10 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         process.kill()
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+        # It leaves sockets there wherever it is told to work, named by port.
+        for port in (*ports.values(), *grpc_ports.values()):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 def _make_bucket(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -139,6 +139,7 @@ def test_what_is_no_bundle_is_not_there(daemon: RawDaemon, uses_s3: S3Server, tm
 
 
 @pytest.mark.chaos
+@pytest.mark.long
 def test_a_daemon_that_is_killed_while_it_imports(tmp_path: Path, uses_s3: S3Server) -> None:
     for daemon in running(tmp_path / "root"):
         run = make_run(daemon)
@@ -189,3 +190,18 @@ def test_the_client_imports(daemon: RawDaemon, full: FullRun, bundle: str) -> No
     assert Run.from_url(info.url).metrics_tables[1].to_arrow()["x"].to_pylist() == full.x
     with pytest.raises(rund.RunExistsError):
         client.import_bundle(bundle, "named", info.project_name)
+
+
+def test_a_run_is_copied_to_another_root(daemon: RawDaemon, full: FullRun, tmp_path: Path) -> None:
+    source = Run.from_url(get_run(daemon, full.name).url)
+    for other in running(tmp_path / "other"):
+        copied = source.copy(root_url=other.root)
+        assert copied.url == f"{other.root}/demo/runs/{source.name}"
+        assert copied.metrics_tables[1].to_arrow()["x"].to_pylist() == full.x
+        named = source.copy("new", "place", other.root)
+        assert (named.name, named.project_name) == ("new", "place")
+        with pytest.raises(rund.RunExistsError):
+            source.copy("new", "place", other.root)
+        assert source.copy("new", "place", other.root, "overwrite").uid != named.uid
+        copied.set_description("it can be changed")
+        assert list((other.root / "incoming").iterdir()) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from rund import Run
+from rund_daemon.bundles.uploads import S3Uploads
 from rund_daemon.failpoints import FAILPOINTS
 from rund_pb.v1 import operation_pb2, run_pb2
 from rund_pb.v1 import operation_service_pb2 as ops
@@ -16,7 +17,7 @@ from rund_pb.v1 import run_service_pb2 as rs
 
 from tests.bundles.conftest import ROWS, make_run
 from tests.bundles.s3_server import BUCKET, S3Server
-from tests.process.raw_daemon import RawDaemon, RefusedError, get_run, new_id, wait, write_batches
+from tests.process.raw_daemon import RawDaemon, RefusedError, create_run, get_run, new_id, wait, write_batches
 from tests.process.tiny_disk import tiny_disk
 
 pytestmark = pytest.mark.chaos
@@ -106,14 +107,43 @@ def test_at_each_point_of_a_copy_to_an_object_store(own: RawDaemon, uses_s3: S3S
         own.end()
 
 
+@pytest.mark.long
+def test_uploads_in_parts_are_ended(own: RawDaemon, uses_s3: S3Server) -> None:
+    place = new_id()
+    uploads = S3Uploads.of(uses_s3.endpoint, BUCKET, uses_s3.environment)
+    assert uploads is not None
+    try:
+        own.start()
+        run = create_run(own).name
+        folder = Path(get_run(own, run, make_bulk_data_folder=True).bulk_data_url)
+        (folder / "large file").write_bytes(random.Random(1).randbytes(96 << 20))
+        operation = begin(own, run, f"s3://{BUCKET}/{place}")
+        deadline = time.monotonic() + 30
+        while not uploads.begun(place):
+            assert time.monotonic() < deadline
+        own.kill()
+        assert [key for key, _ in uploads.begun(place)] == [f"{place}/{key_of(operation)}/bulk_data/large file"]
+        own.start()
+        assert "DRAINING" in str(settled(own, operation).error)
+        assert uploads.begun(place) == []
+        assert uses_s3.names(place) == []
+    finally:
+        own.end()
+
+
+def key_of(operation: str) -> str:
+    """The folder of a copy in an object store."""
+    return operation.removeprefix("operations/").replace("-", "")
+
+
 def test_each_point_has_killed() -> None:
     killed = {point.partition("@")[0] for point in (*OF_FOLDERS, *OF_OBJECTS)}
     assert killed == {name for name in FAILPOINTS if name.startswith("bundle.")}
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-@pytest.mark.parametrize("rounds", [1, pytest.param(25, marks=pytest.mark.long)])
-def test_at_any_moment(own: RawDaemon, uses_s3: S3Server, tmp_path: Path, kind: str, rounds: int) -> None:
+@pytest.mark.long
+def test_at_any_moment(own: RawDaemon, uses_s3: S3Server, tmp_path: Path, kind: str) -> None:
     place = str(tmp_path / "out" / "b") if kind == "folder" else f"s3://{BUCKET}/{new_id()}"
     chance = random.Random(20261127)
     try:
@@ -126,7 +156,7 @@ def test_at_any_moment(own: RawDaemon, uses_s3: S3Server, tmp_path: Path, kind: 
         assert settled(own, begin(own, run, place)).bundle_url == place
         whole = time.monotonic() - begun
         count = len(files(place, uses_s3))
-        for _ in range(rounds):
+        for _ in range(25):
             operation = begin(own, run, place)
             time.sleep(chance.uniform(0, whole))
             own.kill()

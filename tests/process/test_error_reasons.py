@@ -14,6 +14,7 @@ import pytest
 import rund
 from rund import MetricTableInfo, Run, Table
 from rund._transport import Transport, metrics_calls, run_calls
+from rund._transport.run_calls import CopyTarget
 from rund._transport.status import CLASS_OF_REASON
 from rund_pb.v1 import error_reason_pb2, metrics_pb2, run_pb2
 from rund_pb.v1 import metrics_service_pb2 as metrics_pb
@@ -168,7 +169,7 @@ PROVOKED: dict[str, Callable[[Place], Any]] = {
     "TABLE_SEALED": sealed,
     "SEQUENCE_GAP": lambda p: p.write(batch(2, a=[1])),
     "OVER_LIMIT": too_large,
-    "NOT_IMPLEMENTED": lambda p: p.run.copy(root_url="/another"),
+    "NOT_IMPLEMENTED": lambda p: run_calls.copy_run(p.transport, p.run.resource_name, CopyTarget(root_url="/another")),
 }
 
 

@@ -333,12 +333,6 @@ class TestLife:
         with pytest.raises(ValueError):  # noqa: PT011 - the class is what is promised
             run.copy("../x")
 
-    def test_a_copy_to_another_root_is_not_of_this_version(self, run: Run, tmp_path: Path) -> None:
-        with pytest.raises(NotImplementedError, match="root_url: ") as caught:
-            run.copy(root_url=tmp_path)
-        assert isinstance(caught.value, rund.UnsupportedError)
-        assert caught.value.code == "UNIMPLEMENTED"
-
     def test_what_later_versions_bring(self, run: Run, tmp_path: Path) -> None:
         for call in (
             lambda: run.reduce_embeddings_by_foreign_table_url("/x"),

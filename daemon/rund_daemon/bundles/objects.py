@@ -6,9 +6,12 @@ files count. That one object is all that is ever replaced.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import urlsplit
 
 from pyarrow import fs
 
@@ -18,15 +21,19 @@ from rund_daemon.segments.object_stores import checked_object_url, file_system
 
 from .manifest import MANIFEST, FileEntry, Manifest, read_manifest
 from .stores import URL_FIELD, Passed, blaming, missing, pour, taken
+from .uploads import S3Uploads
+
+logger = logging.getLogger(__name__)
 
 
 class ObjectStore:
     """A place in an object store."""
 
-    def __init__(self, url: str, files: fs.FileSystem, path: str) -> None:
+    def __init__(self, url: str, files: fs.FileSystem, path: str, uploads: S3Uploads | None = None) -> None:
         self._url = url
         self._files = files
         self._path = path
+        self._uploads = uploads
 
     @classmethod
     def of(cls, url: str, s3_endpoint: str) -> ObjectStore:
@@ -36,7 +43,9 @@ class ObjectStore:
             InvalidError: INVALID_URL.
         """
         checked = checked_object_url(url, URL_FIELD)
-        return cls(checked, *file_system(checked, s3_endpoint, URL_FIELD))
+        parts = urlsplit(checked)
+        uploads = S3Uploads.of(s3_endpoint, parts.netloc, os.environ) if parts.scheme == "s3" else None
+        return cls(checked, *file_system(checked, s3_endpoint, URL_FIELD), uploads)
 
     @property
     def url(self) -> str:
@@ -92,6 +101,7 @@ class ObjectStore:
         with blaming(self._url):
             published = current is not None and current.copy_id == copy_id
             self._remove(current.replaces if current is not None and published else (f"{copy_id}/",))
+        self._end_uploads(copy_id)
 
     def open(self, manifest: Manifest, path: str) -> BinaryIO:
         """Opens a file of the bundle."""
@@ -101,6 +111,14 @@ class ObjectStore:
                 return cast(BinaryIO, self._files.open_input_stream(whole))
             except FileNotFoundError:
                 raise missing(self._url, path) from None
+
+    def _end_uploads(self, copy_id: str) -> None:
+        if self._uploads is not None:
+            try:
+                self._uploads.end(f"{self._path.partition('/')[2]}/{copy_id}/")
+            except OSError as error:
+                # It may not be allowed, or unknown to this store: then they are the bucket's own rule's.
+                logger.warning("uploads_not_ended", extra={"url": self._url, "error": str(error)[:300]})
 
     def _remove(self, parts: Iterable[str]) -> None:
         for part in parts:

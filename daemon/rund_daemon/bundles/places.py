@@ -13,10 +13,12 @@ from rund_daemon.urls import is_object_url
 
 from .folders import FolderStore
 from .objects import ObjectStore
-from .stores import Store
+from .stores import URL_FIELD, Store
 
 # Lies in every root, for as long as it is one.
 _MARK_OF_A_ROOT = "daemon.lock"
+# What another daemon is to import may lie there: its next start removes what is left of it.
+_INCOMING = "incoming"
 
 
 class Places:
@@ -27,20 +29,36 @@ class Places:
         self._min_free_bytes = min_free_bytes
         self._s3_endpoint = s3_endpoint
 
-    def checked(self, url: str, field: str) -> str:
-        """Gives a URL in the form in which it is kept.
+    def destination(self, url: str, if_exists: IfExists) -> tuple[str, Store]:
+        """Gives where a bundle goes: the URL in the form in which it is kept, and the store there.
+
+        With RENAME it is the first free one of `url`, `url_0001` and so on, which the store is asked for.
 
         Raises:
             InvalidError: INVALID_URL: it can't be parsed, or lies in a root.
             AccessError: PERMISSION_DENIED: the configuration does not allow it.
         """
+        free = self._free(self._checked(url, URL_FIELD), if_exists)
+        return free, self.store(free)
+
+    def source(self, url: str) -> Store:
+        """Gives the store at a URL that a bundle is read from. Raises as `destination` does."""
+        return self.store(self._checked(url, "bundle_url"))
+
+    def store(self, url: str) -> Store:
+        """Gives the store at a URL that was checked. Nothing is asked of it yet."""
+        if is_object_url(url):
+            return ObjectStore.of(url, self._s3_endpoint)
+        return FolderStore(Path(url), self._min_free_bytes)
+
+    def _checked(self, url: str, field: str) -> str:
         if is_object_url(url):
             plain = checked_object_url(url, field)
             self._access.check_object_url(plain, field)
             return plain
         path = self._access.path_of(url, field)
         for folder in (real := path.resolve()).parents:
-            if (folder / _MARK_OF_A_ROOT).exists():
+            if (folder / _MARK_OF_A_ROOT).exists() and real.parent != folder / _INCOMING:
                 raise InvalidError(
                     field,
                     f"{url[:200]!r} lies in the root {folder}; a run there is named by root_url, project_name and "
@@ -49,14 +67,7 @@ class Places:
                 )
         return str(real)
 
-    def store(self, url: str) -> Store:
-        """Gives the store at a URL that was checked. Nothing is asked of it yet."""
-        if is_object_url(url):
-            return ObjectStore.of(url, self._s3_endpoint)
-        return FolderStore(Path(url), self._min_free_bytes)
-
-    def free(self, url: str, if_exists: IfExists) -> str:
-        """Gives the URL, or with RENAME the first free one of `url`, `url_0001` and so on. May ask the store."""
+    def _free(self, url: str, if_exists: IfExists) -> str:
         if if_exists is not IfExists.RENAME:
             return url
         parent, _, name = url.rpartition("/")

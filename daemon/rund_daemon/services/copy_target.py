@@ -35,8 +35,8 @@ def copy_target(request: pb.CopyRunRequest, source: RunName, layout: Layout) -> 
     if_exists = copying_if_exists(request.if_exists)
     if request.root_url and str(local_path(request.root_url, "root_url")) != layout.url:
         raise NotImplementedYetError(
-            "root_url: a daemon writes to no other root than its own; copy to a bundle with destination_url and import "
-            "that there"
+            "root_url: a daemon writes to no other root than its own; copy to a bundle with destination_url, such as a "
+            "folder in incoming/ of the other root, and have the daemon there import it"
         )
     if request.run_name or request.project_name or request.root_url:
         project = check_project(request.project_name or source.project, "project_name")

@@ -170,10 +170,10 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         return pb.CopyRunResponse(operation=operation_to_pb(operation, None))
 
     async def _copy_out(self, request: pb.CopyRunRequest, source: RunName, target: BundleTarget) -> Operation:
-        url = self._places.checked(target.url, "destination_url")
-        # An object store may be slow to answer.
-        url = await asyncio.get_running_loop().run_in_executor(None, self._places.free, url, target.if_exists)
-        store = self._places.store(url)
+        # An object store may be slow to answer, and its client is slow to load.
+        url, store = await asyncio.get_running_loop().run_in_executor(
+            None, self._places.destination, target.url, target.if_exists
+        )
 
         async def copy(uid: Uid, progress: Progress) -> Uid:
             await self._bundles.copy(source, store, target.if_exists, uid, progress)
@@ -193,7 +193,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         if_exists = copying_if_exists(request.if_exists)
         project = check_project(request.project_name, "project_name") if request.project_name else ""
         name = RunName(project, check_name(request.run_name, "run_name") if request.run_name else "")
-        store = self._places.store(self._places.checked(request.bundle_url, "bundle_url"))
+        store = await asyncio.get_running_loop().run_in_executor(None, self._places.source, request.bundle_url)
         operation = await self._operations.start(
             "ImportRun",
             request.bundle_url,
