@@ -34,6 +34,11 @@ class Bundle:
         return run_of(data, self._files.url, folder_url(self._files, "bulk_data"), sizes)
 
     @property
+    def read_only(self) -> bool:
+        """It can't be changed."""
+        return True
+
+    @property
     def daemon(self) -> NoReturn:
         """There is none."""
         raise self._read_only()

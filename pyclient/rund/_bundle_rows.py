@@ -38,7 +38,9 @@ class BundleRows:
             CorruptDataError: A file is not as it was written.
         """
         if rows.filter:
-            raise UnsupportedError("a bundle is read without a filter: filter what to_arrow() gives")
+            raise UnsupportedError(
+                "a bundle is read without a filter: filter what to_arrow() gives, or query() the run with SQL"
+            )
         if rows.start_row < 0 or (rows.row_limit or 0) < 0:
             raise InvalidFieldError("start_row and row_limit can't be negative")
         schema = self._selected(rows.columns)

@@ -19,6 +19,11 @@ class Keeper:
     daemon: Daemon
     writer: RunWriter
 
+    @property
+    def read_only(self) -> bool:
+        """It can be changed."""
+        return False
+
     def info(self, run: RunInfo) -> RunInfo:
         """Everything the daemon knows of the run now."""
         self.writer.flush_for_reading()

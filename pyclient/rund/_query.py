@@ -99,7 +99,10 @@ def query_run(
     Relations are its metrics tables by their names, and ``runs``, ``parameters``, ``labels``, ``inputs``, ``outputs``
     and ``tables``. The arguments and errors are those of ``rund.query``.
     """
-    relations = Relations(run.daemon, lambda: [run.info], one_run=True, flush=run.writer.flush_for_reading)
+    if run.read_only:
+        relations = Relations(None, lambda: [run.info], one_run=True, tables=run.metrics_tables)
+    else:
+        relations = Relations(run.daemon, lambda: [run.info], one_run=True, flush=run.writer.flush_for_reading)
     return QueryResult(run_sql(sql, relations, timeout=timeout, max_memory_bytes=max_memory_bytes))
 
 

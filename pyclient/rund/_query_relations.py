@@ -66,16 +66,18 @@ class Relations:
     """Gives relations over some runs, each read once it is named.
 
     Attributes:
-        daemon: Where the runs are.
+        daemon: Where the runs are; None for a bundle, of which there is nothing but what is given.
         list_runs: Gives the runs.
         one_run: Whether it is one run, so that rows of metrics need not say whose they are.
         flush: Called before metrics are read.
+        tables: The metrics tables of a bundle's run.
     """
 
-    daemon: Daemon
+    daemon: Daemon | None
     list_runs: Callable[[], Iterable[RunInfo]]
     one_run: bool = False
     flush: Callable[[], None] = no_flush
+    tables: Sequence[Table] = ()
     _runs: list[RunInfo] | None = field(default=None, init=False)
     _tables: dict[str, list[Table]] = field(default_factory=dict, init=False)
 
@@ -110,6 +112,8 @@ class Relations:
 
     def _run_of(self, schema: str) -> RunInfo:
         project, _, run = schema.partition("/")
+        if self.daemon is None:
+            raise QueryError(f"{schema!r} is no run of this bundle; name its tables without it")
         try:
             return run_calls.get_run(self.daemon.transport, name=f"projects/{project}/runs/{run}")
         except RunNotFoundError as error:
@@ -118,6 +122,8 @@ class Relations:
     def _tables_of(self, run: RunInfo) -> list[Table]:
         if run.uid not in self._tables:
             self.flush()
+            if self.daemon is None:
+                return list(self.tables)
             infos = metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name)
             self._tables[run.uid] = [
                 Table(source_of(self.daemon, info, run.url, self.flush)) for info in infos if info.name
@@ -157,7 +163,7 @@ class Relations:
         return facts
 
     def _full(self, run: RunInfo) -> RunInfo:
-        return run_calls.get_run(self.daemon.transport, uid=run.uid)
+        return run if self.daemon is None else run_calls.get_run(self.daemon.transport, uid=run.uid)
 
 
 def _read(table: Table, statement: Statement, budget: Budget) -> pa.Table:

@@ -88,6 +88,11 @@ class Run:
         return self._keeper.writer
 
     @property
+    def read_only(self) -> bool:
+        """Whether it is a bundle, which can be read alone."""
+        return self._keeper.read_only
+
+    @property
     def info(self) -> RunInfo:
         """Everything that is known of the run now."""
         self._info = self._keeper.info(self._info)

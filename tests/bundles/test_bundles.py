@@ -100,6 +100,21 @@ def test_rows_of_a_bundle_are_read_in_parts(daemon: RawDaemon, full: FullRun, pl
             table.to_arrow(columns)
 
 
+def test_sql_over_a_bundle(daemon: RawDaemon, full: FullRun, tmp_path: Path) -> None:
+    copy_run(daemon, full.name, destination_url=str(tmp_path / "b"))
+    run = Run.from_url(tmp_path / "b")
+    assert run.read_only
+    assert run.query("SELECT count(*) AS n, sum(x) AS s FROM t WHERE x >= 1000").to_pylist() == [
+        {"n": 2000, "s": sum(full.x[1000:])}
+    ]
+    assert run.query("SELECT number FROM outputs WHERE key = 'acc'").to_pylist() == [{"number": 0.5}]
+    assert len(run.query("SELECT * FROM tables")) == 3
+    with pytest.raises(rund.QueryError):
+        run.query('SELECT * FROM "demo/other".t')
+    with pytest.raises(rund.UnsupportedError, match="query"):
+        run.metrics_tables[1].to_arrow(filter="x > 1")
+
+
 def test_other_programs_read_a_bundle(daemon: RawDaemon, full: FullRun, place: str, s3: S3Server) -> None:
     copy_run(daemon, full.name, destination_url=place)
     files: Any = pa.fs.LocalFileSystem()
