@@ -143,6 +143,7 @@ def test_each_point_has_killed() -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_at_any_moment(own: RawDaemon, uses_s3: S3Server, tmp_path: Path, kind: str) -> None:
     place = str(tmp_path / "out" / "b") if kind == "folder" else f"s3://{BUCKET}/{new_id()}"
     chance = random.Random(20261127)
