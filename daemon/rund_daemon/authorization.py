@@ -20,6 +20,7 @@ from .identity import now
 from .segments.layout import write_durable_file
 
 TOKENS_FILE = "tokens.json"
+_ADMINISTERING = frozenset({"CollectTrash"})
 _READING = ("Get", "List", "Read", "Watch", "Wait")
 
 
@@ -51,6 +52,8 @@ class Grant:
 
     def check_method(self, method: str) -> None:
         """Raises AccessError if the scope does not allow a method."""
+        if method in _ADMINISTERING and self.scope is not Scope.ADMIN:
+            raise AccessError(Reason.PERMISSION_DENIED, f"{method} needs a token of scope admin")
         if self.scope is Scope.READ and not method.startswith(_READING):
             raise AccessError(Reason.PERMISSION_DENIED, f"this token may only read; {method} needs one of scope write")
 

@@ -35,6 +35,8 @@ class Config:
         writer_silence_seconds: how long a writer that can't be watched as a process may be silent.
         min_free_bytes: floor of free disk space under which rows are refused.
         seal_compression: `none` or `zstd`, of the bodies of sealed segments that shrink by it.
+        trash_days: how long what is deleted can be restored; then it is removed for good.
+        project_trash_days: the same by project, where it is another time.
         map_size: address space reserved for the catalog, which bounds its size.
         url_prefixes: folders and URLs of object stores that requests may name besides the root, and all below them.
             Unset: all if there is no TCP listener, none if there is.
@@ -52,6 +54,8 @@ class Config:
     min_free_bytes: int = 64 * MIB
     seal_compression: str = "none"
     map_size: int = 64 * GIB
+    trash_days: float = 30.0
+    project_trash_days: Mapping[str, float] = field(default_factory=dict)
     url_prefixes: tuple[str, ...] | None = None
     s3_endpoint: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -163,6 +167,21 @@ def _silence(value: object) -> float:
     return seconds
 
 
+def _days(value: object) -> float:
+    days = float(str(value))
+    if not 0 <= days <= 36_500:
+        raise ValueError("give days from 0 to 36500, a century")
+    return days
+
+
+def _days_by_name(value: object) -> dict[str, float]:
+    if isinstance(value, str):
+        value = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
+    if not isinstance(value, dict):
+        raise TypeError("give a table of PROJECT = days")
+    return {str(name): _days(days) for name, days in value.items()}
+
+
 def _compression(value: object) -> str:
     name = str(value).lower()
     if name not in ("none", "zstd"):
@@ -194,6 +213,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "min_free_bytes": _number_of_bytes,
     "seal_compression": _compression,
     "map_size": _number_of_bytes,
+    "trash_days": _days,
+    "project_trash_days": _days_by_name,
     "url_prefixes": _texts,
     "s3_endpoint": str,
     "aliases": _aliases,

@@ -49,6 +49,9 @@ FAILPOINTS = frozenset(
         "bundle.objects_published",  # its manifest does, and what it replaced is there still
         "importing.taken",  # a bundle's files are there, and no commit knows them
         "importing.published",  # it is a run
+        "collecting.begun",  # a run in trash can't be found or restored any more
+        "collecting.some",  # some of what is kept for its tables is forgotten
+        "collecting.removed",  # its files are gone, and the catalog still says that this goes on
         "recovery.cut",  # a start has cut a segment back
         "recovery.link_removed",  # it has removed a segment that was never committed
         "recovery.done",  # it has brought the files in line

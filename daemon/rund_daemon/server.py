@@ -72,10 +72,12 @@ from .rebuilding import holds_runs
 from .root import publish_address, withdraw_address
 from .runs import Presence, Runs
 from .runs.capture import RunCapture
+from .runs.collecting import TrashCollector
 from .runs.copying import RunCopies
 from .runs.liveness import Host, Liveness
 from .runs.snapshots import RunSnapshots
 from .runs.tables_by_url import TablesByUrl
+from .runs.trash import Retention
 from .segments.compression import Compression
 from .segments.layout import Layout, settle_move
 from .segments.space import SpaceFloor
@@ -128,6 +130,7 @@ class Rooms:
     sealer: Sealer
     ingest: Ingest
     runs: Runs
+    collector: TrashCollector
     tables: InputTables
     operations: Operations
     places: Places
@@ -159,6 +162,7 @@ class Daemon:
             self.rooms.snapshots.run,
             self.rooms.liveness.run,
             journals.run,
+            self.rooms.collector.run,
             BundleSweep(self.rooms.operations, self.rooms.places).run,
             self._keep_house,
         )
@@ -272,6 +276,7 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
     _recover(catalog, layout)
     sink.start(loop)
     catalog.start(loop)
+    retention = Retention(config.trash_days, config.project_trash_days)
     operations = Operations(catalog, feed, now, new_uid)
     await operations.fail_interrupted()
     return Rooms(
@@ -285,7 +290,8 @@ async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
         sink=sink,
         sealer=sealer,
         ingest=Ingest(catalog, limits),
-        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence),
+        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, retention=retention),
+        collector=TrashCollector(catalog, layout, now, retention),
         tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
         operations=operations,
         places=Places(access, config.min_free_bytes, config.s3_endpoint),
@@ -343,6 +349,7 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
         tables=rooms.tables,
         metrics_by_url=TablesByUrl(catalog, layout, rooms.access),
         sealer=rooms.sealer,
+        collector=rooms.collector,
         layout=layout,
         limits=limits,
         silence_seconds=rooms.config.writer_silence_seconds,

@@ -100,6 +100,7 @@ from ._types import (
     ServerLimits,
     TableFormat,
     TableInfo,
+    TrashEntry,
     Value,
     WriterInfo,
 )
@@ -175,6 +176,7 @@ __all__ = [
     "TableNotFoundError",
     "TableOptions",
     "TableSealedError",
+    "TrashEntry",
     "UnauthenticatedError",
     "UnsupportedError",
     "Value",

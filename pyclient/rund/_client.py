@@ -12,7 +12,7 @@ from ._rows import InputRows, table_url
 from ._start import connect as connect_daemon
 from ._table import Table
 from ._transport import daemon_calls, run_calls, table_calls
-from ._types import IfExists, OperationInfo, RunEvent, RunInfo, ServerInfo
+from ._types import IfExists, OperationInfo, RunEvent, RunInfo, ServerInfo, TrashEntry
 
 
 class Client:
@@ -73,6 +73,26 @@ class Client:
         """
         project = "-" if project_name is None else checked_name(project_name, "project_name")
         return _watch.watch(self.daemon.transport, f"projects/{project}", after_revision)
+
+    def collect_trash(
+        self, project_name: str | None = None, *, min_age_seconds: float | None = None, dry_run: bool = False
+    ) -> list[TrashEntry]:
+        """Removes for good what is in trash, and gives what that was.
+
+        The daemon does it by itself, of what has expired.
+
+        Args:
+            project_name: Of which project; None: of all, and what belongs to no run besides.
+            min_age_seconds: How long it must have been in trash; 0: all of it; None: until it has expired.
+            dry_run: Whether to say only what would be removed.
+
+        Raises:
+            PermissionDeniedError: The token does not allow it (a PermissionError).
+        """
+        project = "-" if project_name is None else checked_name(project_name, "project_name")
+        return run_calls.collect_trash(
+            self.daemon.transport, f"projects/{project}", min_age_seconds, validate_only=dry_run
+        )
 
     def import_bundle(
         self,

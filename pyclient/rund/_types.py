@@ -316,6 +316,21 @@ class RunEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class TrashEntry:
+    """Something in trash that is removed for good.
+
+    Attributes:
+        path: Where it lies, on the daemon's host.
+        size_bytes: Bytes of its files; those that a copy has linked take up room still.
+        run: The run that it was; None for what was nobody's.
+    """
+
+    path: str
+    size_bytes: int
+    run: RunInfo | None
+
+
+@dataclass(frozen=True, slots=True)
 class OperationInfo:
     """A long-running job of the daemon.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import metrics_pb2, run_pb2
 
@@ -93,6 +94,10 @@ CASES: dict[str, list[Case]] = {
         ("RUN_NOT_FOUND", "", {"name": NOBODY}),
         ("RUN_NOT_FOUND", "", {"name": RUN, "uid": TRASHED}),
         ("RUN_EXISTS", "name", {"name": GONE}),
+    ],
+    "CollectTrash": [
+        ("INVALID_NAME", "parent", {"parent": "runs/x"}),
+        ("INVALID_FIELD", "min_age", {"parent": "projects/-", "min_age": Duration(seconds=-1)}),
     ],
     "CopyRun": [
         ("INVALID_NAME", "name", {"name": BAD}),

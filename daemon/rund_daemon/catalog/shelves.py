@@ -77,6 +77,7 @@ REQUEST_TIMES: Shelf[bytes] = Shelf("request_times", _same, _same)
 EVENTS: Shelf[Event] = Shelf("events", records.event_to_bytes, records.event_from_bytes)
 OPERATIONS: Shelf[Operation] = Shelf("operations", records.operation_to_bytes, records.operation_from_bytes)
 SNAPSHOTS: Shelf[bytes] = Shelf("snapshots", _same, _same)
+COLLECTED: Shelf[bytes] = Shelf("collected", _same, _same)
 MOVES: Shelf[FolderMove] = Shelf("moves", records.move_to_bytes, records.move_from_bytes)
 
 SHELVES: tuple[Shelf[object], ...] = tuple(value for value in list(globals().values()) if isinstance(value, Shelf))

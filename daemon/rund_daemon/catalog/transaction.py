@@ -88,12 +88,12 @@ class Change(Snapshot):
         """Removes a key and says whether it was there."""
         return self._txn.delete(key, db=self._databases[shelf.name])
 
-    def delete_all(self, shelf: Shelf[T], prefix: bytes) -> int:
-        """Removes every key that begins with `prefix` and gives their number."""
+    def delete_all(self, shelf: Shelf[T], prefix: bytes, at_most: int | None = None) -> int:
+        """Removes every key that begins with `prefix`, or the first of them, and gives their number."""
         deleted = 0
         with self._txn.cursor(db=self._databases[shelf.name]) as cursor:
             found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
+            while found and cursor.key().startswith(prefix) and deleted != at_most:
                 # Deleting leaves the cursor on the key that follows.
                 found = cursor.delete() and cursor.key() != b""
                 deleted += 1

@@ -31,6 +31,7 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "import": ("imports", "Import bundles, and runs of 3LC, TensorBoard, MLflow, W&B or Trackio."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash."),
+    "gc": ("gc", "Remove for good what has expired in trash."),
     "recover": ("recover", "Send the rows that dead trainers have left in their journals."),
     "fsck": ("fsck", "Check what a root keeps against its catalog."),
     "token": ("token", "Make, list and remove tokens for callers on TCP."),

@@ -33,6 +33,7 @@ _FLAGS: Mapping[str, _Flag] = {
         "SECONDS", "How long a writer on another host may be silent before it counts as dead; 120 when not given."
     ),
     "min_free_bytes": _Flag("BYTES", "Free disk space under which rows are refused, such as 64MiB."),
+    "trash_days": _Flag("DAYS", "How long what is deleted can be restored."),
     "seal_compression": _Flag("KIND", "none or zstd: how sealed files are compressed where they shrink by it."),
     "log_level": _Flag("LEVEL", "DEBUG, INFO, WARNING or ERROR."),
 }

@@ -35,6 +35,7 @@ from .changes import RunUpdate
 from .creation import Creation, NewRun, create_run
 from .metrics_tables import NewTable, Reference
 from .presence import Presence
+from .trash import A_MONTH, Retention
 from .writers import Ending
 
 __all__ = [
@@ -76,6 +77,7 @@ class Runs:
         new_uid: UidSource,
         *,
         presence: Presence,
+        retention: Retention = A_MONTH,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
@@ -84,6 +86,7 @@ class Runs:
         self._clock = clock
         self._new_uid = new_uid
         self.presence = presence
+        self._retention = retention
 
     def get(self, name: RunName, *, show_deleted: bool = False) -> RunDetails:
         """Gives a run by name. Raises NotFoundError."""
@@ -117,7 +120,7 @@ class Runs:
             if kept is not None:
                 # Whoever repeats a request has not seen that it was the one that created the run.
                 return Creation(run_by_uid(change, kept.result_uid), kept.created)
-            creation = create_run(change, new, uid, now, self._layout, self._limits)
+            creation = create_run(change, new, uid, now, self._layout, self._limits, self._retention)
             done = KeptRequest(request.method, request.fingerprint, creation.run.uid, now, creation.created)
             keep_request(change, request, done)
             return creation
@@ -143,7 +146,7 @@ class Runs:
         def mutation(change: Change) -> Run:
             run = find_run(change, name)
             changes.check_etag(run, etag)
-            return trash.move_to_trash(change, run, now, self._layout)
+            return trash.move_to_trash(change, run, now, self._layout, self._retention)
 
         return await self._change(request, mutation, deletes=True)
 

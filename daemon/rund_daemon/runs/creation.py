@@ -14,7 +14,7 @@ from rund_daemon.names import RunName, with_number
 from rund_daemon.segments.layout import Layout
 
 from .revisions import record_change
-from .trash import move_to_trash
+from .trash import A_MONTH, Retention, move_to_trash
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class Creation:
     created: bool
 
 
-def create_run(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits) -> Creation:
+def create_run(  # noqa: PLR0917  # what the rooms of a daemon give it
+    change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits, retention: Retention = A_MONTH
+) -> Creation:
     """Creates a run, joins the launch's, or does what `if_exists` says.
 
     Raises:
@@ -50,7 +52,7 @@ def create_run(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layou
     joined = _live_run(change, change.get(shelves.LAUNCHES, launch)) if launch else None
     if joined is not None:
         return Creation(_enter(change, joined, new, now, limits), created=False)
-    creation = _create(change, new, uid, now, layout, limits)
+    creation = _create(change, new, uid, now, layout, limits, retention)
     if launch:
         change.put(shelves.LAUNCHES, launch, creation.run.uid)
     return creation
@@ -72,8 +74,8 @@ def free_name(change: Change, project: str, name: str) -> str:
     return candidate
 
 
-def take_name(
-    change: Change, name: RunName, if_exists: IfExists, now: Micros, layout: Layout
+def take_name(  # what an overwrite needs besides
+    change: Change, name: RunName, if_exists: IfExists, now: Micros, layout: Layout, retention: Retention = A_MONTH
 ) -> tuple[str, Run | None]:
     """Gives the name to use, and the run to reuse if that is asked for. Makes room for an overwrite."""
     uid = change.get(shelves.RUN_NAMES, keys.names(*name))
@@ -86,7 +88,7 @@ def take_name(
         case IfExists.REUSE:
             return name.run, existing
         case IfExists.OVERWRITE:
-            move_to_trash(change, existing, now, layout)
+            move_to_trash(change, existing, now, layout, retention)
             return name.run, None
         case IfExists.RAISE:
             raise name_taken(name, "run.run_name")
@@ -146,9 +148,11 @@ def _over_value_limit(field: str, size: int, limits: Limits) -> ExhaustedError:
     )
 
 
-def _create(change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits) -> Creation:
+def _create(  # noqa: PLR0917  # what the rooms of a daemon give it
+    change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits, retention: Retention
+) -> Creation:
     wanted = new.name or free_name(change, new.project, _generated_name(uid))
-    name, reused = take_name(change, RunName(new.project, wanted), new.if_exists, now, layout)
+    name, reused = take_name(change, RunName(new.project, wanted), new.if_exists, now, layout, retention)
     if reused is not None:
         return Creation(_enter(change, reused, new, now, limits), created=False)
     run = Run(

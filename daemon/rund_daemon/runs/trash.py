@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import find_trashed
@@ -14,17 +15,31 @@ from rund_daemon.segments.layout import Layout
 
 from .revisions import record_change
 
-KEPT_MICROS = 30 * 24 * 3600 * 1_000_000
-"""How long a run in trash can be restored for certain."""
+_DAY_MICROS = 24 * 3600 * 1_000_000
 
 
-def move_to_trash(change: Change, run: Run, now: Micros, layout: Layout) -> Run:
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many days a run in trash can be restored for certain, and where that is another time by project."""
+
+    days: float = 30.0
+    by_project: Mapping[str, float] = field(default_factory=dict)
+
+    def kept(self, project: str) -> Micros:
+        """How long what is deleted of a project is kept; of what has no project if it is empty."""
+        return Micros(int(self.by_project.get(project, self.days) * _DAY_MICROS))
+
+
+A_MONTH = Retention()
+
+
+def move_to_trash(change: Change, run: Run, now: Micros, layout: Layout, retention: Retention = A_MONTH) -> Run:
     """Takes a run's name away and has its folder moved."""
     change.delete(shelves.RUN_NAMES, keys.names(run.project, run.name))
     change.put(shelves.TRASH_NAMES, keys.trash_name(run.project, run.name, run.uid), run.uid)
     folder = layout.relative(layout.run(run.project, run.name))
     add_move(change, folder, layout.relative(layout.trashed(run.uid)))
-    trashed = replace(run, delete_time=now, expire_time=Micros(now + KEPT_MICROS))
+    trashed = replace(run, delete_time=now, expire_time=Micros(now + retention.kept(run.project)))
     return record_change(change, trashed, EventType.DELETED, now)
 
 

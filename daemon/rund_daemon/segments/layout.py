@@ -70,6 +70,10 @@ class Layout:
         """Folder of something that is being made. What an earlier daemon left there is nobody's."""
         return self.trash / "new" / uid.hex()
 
+    def strays(self) -> list[Path]:
+        """What stood in somebody's way, or was nobody's, and was put into trash."""
+        return sorted(self.trash.glob("stray-*"))
+
     def new_segment(self, table: bytes, number: int) -> Path:
         """Link to a segment of a metrics table that no commit knows yet: it finds the file if none ever does."""
         return self.trash / "new" / f"{table.hex()}.{number:06d}"

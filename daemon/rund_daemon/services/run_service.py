@@ -18,13 +18,14 @@ from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.identity import parse_uid, uid_text
 from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.limits import Limits
-from rund_daemon.model import IfExists, Operation, Revision, Run, RunStatus, Uid
+from rund_daemon.model import IfExists, Micros, Operation, Revision, Run, RunStatus, Uid
 from rund_daemon.names import RunName, check_name, check_project, parse_project, parse_run
 from rund_daemon.operations import NO_RUN, Operations
 from rund_daemon.progress import Progress
 from rund_daemon.reading.run_lists import ListQuery, RunLists
 from rund_daemon.reading.watch import RunWatch, WatchQuery
 from rund_daemon.runs import Ending, NewRun, Runs, RunUpdate
+from rund_daemon.runs.collecting import TrashCollector, TrashQuery
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.tables_by_url import TablesByUrl
 from rund_daemon.segments.layout import Layout, make_durable_folder
@@ -67,6 +68,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         tables: InputTables,
         metrics_by_url: TablesByUrl,
         sealer: Sealer,
+        collector: TrashCollector,
         layout: Layout,
         limits: Limits,
         silence_seconds: float,
@@ -82,6 +84,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._tables = tables
         self._metrics_by_url = metrics_by_url
         self._sealer = sealer
+        self._collector = collector
         self._layout = layout
         self._limits = limits
         self._silence_seconds = silence_seconds
@@ -153,6 +156,22 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         name = parse_run(request.name, "name")
         run = await self._runs.undelete(name, uid, request_key(request, "UndeleteRun"))
         return pb.UndeleteRunResponse(run=self._full(run))
+
+    async def CollectTrash(self, request: pb.CollectTrashRequest, context: Context) -> pb.CollectTrashResponse:
+        """Removes for good what is in trash, or says what would be."""
+        project = parse_project(request.parent, "parent", allow_any=True)
+        age = Micros(request.min_age.ToMicroseconds()) if request.HasField("min_age") else None
+        if age is not None and age < 0:
+            raise InvalidError("min_age", "it can't be negative; leave it out for what has expired")
+        query = TrashQuery(project, age)
+        found = await (self._collector.find(query) if request.validate_only else self._collector.collect(query))
+        entries = [
+            pb.CollectTrashResponse.Entry(
+                path=str(entry.path), size_bytes=entry.size, run=self._basic(entry.run) if entry.run else None
+            )
+            for entry in found
+        ]
+        return pb.CollectTrashResponse(entries=entries, size_bytes=sum(entry.size for entry in found))
 
     async def CopyRun(self, request: pb.CopyRunRequest, context: Context) -> pb.CopyRunResponse:
         """Begins a copy."""

@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import metrics_pb2, run_pb2
 from rund_pb.v1 import run_service_pb2 as pb
 
-from rund._types import Cause, OperationInfo, RunEvent, RunInfo, RunStatus, WriterInfo
+from rund._types import Cause, OperationInfo, RunEvent, RunInfo, RunStatus, TrashEntry, WriterInfo
 
 from . import convert
 from .channel import Transport
@@ -145,6 +145,20 @@ def undelete_run(transport: Transport, name: str, uid: str = "", request_id: str
     """Takes a run out of trash."""
     request = pb.UndeleteRunRequest(name=name, uid=uid, request_id=request_id)
     return convert.run_from_pb(transport.call(lambda stubs: stubs.runs.UndeleteRun, request).run)
+
+
+def collect_trash(
+    transport: Transport, parent: str, min_age_s: float | None, *, validate_only: bool
+) -> list[TrashEntry]:
+    """Removes for good what is in trash, or says what would be."""
+    request = pb.CollectTrashRequest(parent=parent, validate_only=validate_only)
+    if min_age_s is not None:
+        request.min_age.FromMicroseconds(round(min_age_s * 1_000_000))
+    answer = transport.call(lambda stubs: stubs.runs.CollectTrash, request)
+    return [
+        TrashEntry(entry.path, entry.size_bytes, convert.run_from_pb(entry.run) if entry.HasField("run") else None)
+        for entry in answer.entries
+    ]
 
 
 def copy_run(transport: Transport, name: str, target: CopyTarget, request_id: str = "") -> OperationInfo:
