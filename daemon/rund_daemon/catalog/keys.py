@@ -26,6 +26,7 @@
     ├── events                  u64 revision                          → Event
     ├── operations              operation uid                         → Operation
     ├── snapshots               run or input table uid                → nothing           its JSON file is behind
+    ├── collected               run uid                               → nothing           what is left of it goes
     └── moves                   u64 number                            → FolderMove        committed, not carried out
 
 Uids are UUIDv7 in 16 bytes and numbers are big-endian, so that keys sort by time and by number. Names hold no ␀ and are
