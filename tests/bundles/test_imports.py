@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import rund
 from rund import Run
 from rund_pb.v1 import operation_pb2, run_pb2
+from rund_pb.v1 import operation_service_pb2 as ops
 from rund_pb.v1 import run_service_pb2 as rs
 
 from tests.bundles.conftest import ROWS, FullRun, make_run
@@ -24,6 +26,8 @@ from tests.process.raw_daemon import (
     RawDaemon,
     RefusedError,
     copy_run,
+    create_run,
+    create_table,
     get_run,
     new_id,
     read,
@@ -136,6 +140,19 @@ def test_what_is_wrong_with_a_bundle_is_said_and_leaves_nothing(
 def test_what_is_no_bundle_is_not_there(daemon: RawDaemon, uses_s3: S3Server, tmp_path: Path) -> None:
     for url in (str(tmp_path), f"s3://{BUCKET}/nothing"):
         assert "there is no bundle.json at" in import_run(daemon, url).error.message
+
+
+def test_a_cancelled_import_leaves_nothing(daemon: RawDaemon, tmp_path: Path) -> None:
+    run = create_run(daemon).name
+    batch = pa.record_batch({"x": np.random.default_rng(1).random(1 << 20)})
+    write_batches(daemon, create_table(daemon, run, "t").name, *[batch] * 12)
+    url = copy_run(daemon, run, destination_url=str(tmp_path / "b")).bundle_url
+    request = rs.ImportRunRequest(bundle_url=url, project_name="cancelled", request_id=new_id())
+    operation = daemon.rpc.ImportRun(request).operation
+    daemon.rpc.CancelOperation(ops.CancelOperationRequest(name=operation.name))
+    assert "CANCELLED" in str(wait(daemon, operation.name).error)
+    assert not (daemon.root / "cancelled").exists()
+    assert not list((daemon.root / "trash" / "new").glob("*"))
 
 
 @pytest.mark.chaos

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Change
 from rund_daemon.catalog.moves import add_move
-from rund_daemon.errors import CorruptError, NotFoundError, RundError
+from rund_daemon.errors import CorruptError, NotFoundError, OperationCancelledError, RundError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
@@ -34,6 +34,7 @@ from rund_daemon.segments.space import SpaceFloor
 from .manifest import MANIFEST, FileEntry, Manifest
 from .stores import Passed, Store, damaged, missing, pour
 
+_CANCEL_SECONDS = 0.2
 _METRICS = re.compile(r"metrics/([^/]+)/[0-9]{6,}\.arrow")
 
 
@@ -73,7 +74,10 @@ class BundleImports:
         staging, now = self._layout.unfinished(operation), self._clock()
         loop = asyncio.get_running_loop()
         try:
-            built = await loop.run_in_executor(None, self._take, store, name, staging, now, progress)
+            entries = await loop.run_in_executor(None, self._take, store, staging, progress)
+            progress.report(0.95, "checking")
+            checking = loop.run_in_executor(None, self._checked_run, store.url, entries, name, staging, now)
+            built = await _unless_cancelled(checking, progress)
             failpoint("importing.taken")
             progress.report(0.99, "publishing")
             run = await self._catalog.submit(lambda change: self._publish(change, built, if_exists, staging, now))
@@ -85,7 +89,7 @@ class BundleImports:
         self._feed.publish((RUNS_TOPIC,))
         return run.uid
 
-    def _take(self, store: Store, name: RunName, staging: Path, now: Micros, progress: Progress) -> RebuiltRun:
+    def _take(self, store: Store, staging: Path, progress: Progress) -> list[FileEntry]:
         manifest = store.current()
         if manifest is None:
             raise missing(store.url, MANIFEST)
@@ -93,11 +97,13 @@ class BundleImports:
         passed = Passed(progress, sum(entry.size for entry in entries))
         for entry in entries:
             self._fetch(store, manifest, entry, staging, passed)
-        progress.report(0.95, "checking")
+        return entries
+
+    def _checked_run(self, url: str, entries: list[FileEntry], name: RunName, staging: Path, now: Micros) -> RebuiltRun:
         try:
-            return self._built(store.url, entries, name, staging, now)
+            return self._built(url, entries, name, staging, now)
         except (ValueError, OSError) as error:
-            raise CorruptError(f"{store.url} can't be read as a run: {str(error)[:300]}") from error
+            raise CorruptError(f"{url} can't be read as a run: {str(error)[:300]}") from error
 
     def _fetch(self, store: Store, manifest: Manifest, entry: FileEntry, staging: Path, passed: Passed) -> None:
         target = staging / entry.path
@@ -168,6 +174,20 @@ class BundleImports:
         add_move(change, self._layout.relative(staging), self._layout.relative(target))
         put_contents(change, built)
         return insert_run(change, run, now)
+
+
+async def _unless_cancelled(checking: asyncio.Future[RebuiltRun], progress: Progress) -> RebuiltRun:
+    """Waits for what reads all rows, and leaves it to itself when it is not wanted any more: it changes nothing."""
+    while True:
+        done, _ = await asyncio.wait([checking], timeout=_CANCEL_SECONDS)
+        if done:
+            return checking.result()
+        try:
+            progress.report(progress.share, progress.message)
+        except OperationCancelledError:
+            # Its end is nobody's business now, and that it could not find its files.
+            checking.add_done_callback(lambda ended: ended.exception())
+            raise
 
 
 def _named(staging: Path, wanted: RunName) -> RunName:
