@@ -9,7 +9,7 @@ from rund_daemon.errors import InvalidError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.model import BatchRef, Segment, Uid
 from rund_daemon.segments.layout import Layout, make_durable_folder, sync_folder
-from rund_daemon.segments.staged_file import FIELD, StagedFile
+from rund_daemon.segments.staged_file import FIELD, FileState, StagedFile, changed_file
 
 
 class PlacedFiles:
@@ -30,7 +30,7 @@ class PlacedFiles:
         """Moves a file to where the segment of a number lies; its entry is not durable before `sync`.
 
         Raises:
-            InvalidError: it is not there any more.
+            InvalidError: it is not there any more, or was changed after its check.
         """
         segment = Segment(
             number,
@@ -42,8 +42,10 @@ class PlacedFiles:
         )
         target = self._folder / segment.file_name
         make_durable_folder(self._folder)
-        self._layout.announce_segment(self._table, number, target)
         try:
+            if FileState.of(staged.path.stat()) != staged.state:
+                raise changed_file()
+            self._layout.announce_segment(self._table, number, target)
             staged.path.rename(target)
         except FileNotFoundError as error:
             raise InvalidError(

@@ -30,6 +30,23 @@ _HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class FileState:
+    """Bytes of a file, and when it was last written, in nanoseconds since 1970.
+
+    Two that are equal say that nobody has written meanwhile, but for writes within a few milliseconds of each other:
+    what these change is found by the checksums.
+    """
+
+    length: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, state: os.stat_result) -> FileState:
+        """Takes it from what the kernel says of a file."""
+        return cls(state.st_size, state.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class StagedBatch:
     """A checked batch of a staged file, as BatchRef has it."""
 
@@ -47,14 +64,19 @@ class StagedFile:
     Attributes:
         path: where it lies.
         head: schema message that it begins with.
-        length: its bytes.
+        state: its length, and when it was written last.
         batches: those that have rows, in order.
     """
 
     path: Path
     head: bytes
-    length: int
+    state: FileState
     batches: tuple[StagedBatch, ...]
+
+    @property
+    def length(self) -> int:
+        """Its bytes."""
+        return self.state.length
 
     @property
     def rows(self) -> int:
@@ -76,7 +98,7 @@ class IncomingFile:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._descriptor = os.open(path, flags)
         state = os.fstat(self._descriptor)
-        self.length = state.st_size
+        self._state = FileState.of(state)
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_nlink != 1:
             self.close()
             raise _invalid("is no regular file of the daemon's user")
@@ -90,6 +112,11 @@ class IncomingFile:
     def close(self) -> None:
         """Closes the file."""
         os.close(self._descriptor)
+
+    @property
+    def length(self) -> int:
+        """Its bytes when it was opened."""
+        return self._state.length
 
     def messages(self, head: bytes) -> Iterator[tuple[int, Message, memoryview]]:
         """Gives its record batch messages: where each begins, what it is, and its bytes, good until the next one.
@@ -116,21 +143,21 @@ class IncomingFile:
             yield position, message, view
             position += message.end
 
-    def finish(self, head: bytes, blocks: Sequence[Block]) -> int:
-        """Writes the footer, makes the file durable, and gives its length.
+    def finish(self, head: bytes, blocks: Sequence[Block]) -> FileState:
+        """Writes the footer, makes the file durable, and gives its state.
 
         Raises:
-            InvalidError: it is shorter or longer than it was when it was opened.
+            InvalidError: somebody has written into it since it was opened.
         """
-        if os.fstat(self._descriptor).st_size != self.length:
-            raise _invalid("has another length than when it was opened; it is the daemon's once it is named")
+        if FileState.of(os.fstat(self._descriptor)) != self._state:
+            raise changed_file()
         data, position = memoryview(ending(head, blocks)), self.length
         while data:
             written = os.pwrite(self._descriptor, data, position)
             data, position = data[written:], position + written
         os.fchmod(self._descriptor, 0o644)
         os.fdatasync(self._descriptor)
-        return position
+        return FileState.of(os.fstat(self._descriptor))
 
     def _message_at(self, position: int) -> Message | None:
         start = self._read(position, min(_HEAD_BYTES, self.length - position))
@@ -149,6 +176,11 @@ class IncomingFile:
             if not count:
                 raise _invalid("has become shorter")
             view, position = view[count:], position + count
+
+
+def changed_file() -> InvalidError:
+    """The answer to who writes into a file that is the daemon's."""
+    return _invalid("was changed while it was taken; it is the daemon's once it is named")
 
 
 def _invalid(what: str) -> InvalidError:
