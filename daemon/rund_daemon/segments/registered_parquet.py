@@ -1,71 +1,36 @@
-"""Reads Parquet files that lie outside the root.
-
-Columns are read through small buffers, so that memory does not grow with the size of a row group (a group of
-600 MB took 46 MB and not 650). The number of rows in a batch follows from the width of a row.
-
-Batches are validated in full: text in Parquet need not be UTF-8. That leaves one known gap in Arrow's own reader:
-a broken page under a fixed-size list can end the process (one of about 20,000 files with flipped bytes did).
-"""
+"""Reads Parquet files that lie outside the root: here, or in a process of their own where Arrow can't be trusted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from rund_daemon.segments import parquet_rows
+from rund_daemon.segments.parquet_child import needs_child, read_apart
 from rund_daemon.segments.plain_types import batch_of
 from rund_daemon.segments.registered_files import Place
 from rund_daemon.segments.row_window import RowWindow
 from rund_daemon.segments.schemas import unify
-
-_BUFFER_BYTES = 1024 * 1024
-_BATCH_BYTES = 8 * 1024 * 1024
-_BATCH_ROWS = 32_768
 
 merge = unify
 
 
 def measure(path: Place) -> tuple[int, pa.Schema]:
     """Gives the rows and the schema of a file, from its metadata."""
-    with _open(path) as file:
+    with parquet_rows.open_file(path) as file:
         return file.metadata.num_rows, file.schema_arrow
 
 
 def read_rows(path: Place, schema: pa.Schema, window: RowWindow) -> Iterator[pa.RecordBatch]:
     """Reads those columns of `schema` that the file has, of the rows in the window."""
-    with _open(path) as file:
-        names = [name for name in schema.names if name in set(file.schema_arrow.names)]
-        for number in range(file.num_row_groups):
-            first, count = window.take(file.metadata.row_group(number).num_rows)
-            if count and not names:
-                yield batch_of([], schema, count)
-            elif count:
-                yield from _read_group(file, number, names, RowWindow(first, count))
-            if window.done:
-                return
-
-
-def _open(path: Place) -> Any:  # the stubs do not know that it is a context manager
-    source = str(path) if isinstance(path, Path) else path.open()
-    return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-
-
-def _read_group(file: Any, number: int, names: list[str], window: RowWindow) -> Iterator[pa.RecordBatch]:
-    rows = _rows_of_a_batch(file.metadata.row_group(number))
-    for batch in file.iter_batches(rows, row_groups=[number], columns=names, use_threads=False):
-        first, count = window.take(batch.num_rows)
-        if count:
-            batch.validate(full=True)
-            # A column `a.b` is also found by the name `a`, hence the selection.
-            yield batch.slice(first, count).select(names)
-        if window.done:
-            return
-
-
-def _rows_of_a_batch(group: Any) -> int:
-    # All columns count: looking at one (`group.column`) ends the process if its statistics are broken.
-    rows: int = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    return max(1, min(_BATCH_ROWS, rows))
+    rows, found = measure(path)
+    names = [name for name in schema.names if name in set(found.names)]
+    if names and not needs_child(found, names):
+        yield from parquet_rows.read(path, names, window)
+        return
+    first, count = window.take(rows)
+    if count and names:
+        yield from read_apart(path, names, first, count)
+    elif count:
+        yield batch_of([], schema, count)
