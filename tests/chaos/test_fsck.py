@@ -8,7 +8,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.process.raw_daemon import RawDaemon, arrow_stream, closing, opening, read, running, write, write_table
+from tests.process.raw_daemon import (
+    RawDaemon,
+    RefusedError,
+    arrow_stream,
+    closing,
+    opening,
+    read,
+    read_input_table,
+    running,
+    write,
+    write_table,
+)
 
 from .test_damage import cut, fill, flip, numbers, rows
 from .test_rebuild import fsck
@@ -103,3 +114,7 @@ def test_input_tables_are_read_too(daemon: RawDaemon, damage: Callable[[Path], o
     damage(Path(table.url) / "data.arrow")
     (finding,) = fsck(daemon, code=1)["findings"]
     assert (finding["kind"], finding["loses"]) == (kind, True)
+    daemon.start()
+    with pytest.raises(RefusedError) as refused:
+        read_input_table(daemon, table.name)
+    assert (refused.value.code, refused.value.reason) == ("DATA_LOSS", "CORRUPT")

@@ -29,6 +29,8 @@ ELSEWHERE = {
     ("WriteMetrics", "STORAGE_FAILED"): "tests/chaos/test_failing_disk.py",
     ("ReadMetrics", "DRAINING"): "tests/chaos/test_drain.py",
     ("ReadMetrics", "CORRUPT"): "tests/chaos/test_damage.py",
+    ("ReadTable", "CORRUPT"): "tests/chaos/test_fsck.py",
+    ("ReadTable", "INVALID_URL"): "tests/process/test_table_service.py",
     ("WatchRuns", "DRAINING"): "tests/chaos/test_drain.py",
     ("WatchRuns", "REVISION_GONE"): "tests/daemon/test_watch.py",
     ("RegisterTable", "PERMISSION_DENIED"): "tests/process/test_server.py",

@@ -1,15 +1,18 @@
-"""Writes the rows of an input table: one sealed Arrow file in a folder of its own."""
+"""Writes the rows of an input table, and checks them: one sealed Arrow file in a folder of its own."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import xxhash
+
+from rund_daemon.errors import CorruptError
 
 from .layout import TABLE_DATA, make_durable_folder, sync_folder
 
@@ -23,12 +26,41 @@ class TableData:
     content_hash: bytes
 
 
+class CheckedFiles:
+    """Files of input tables that were found whole, so that each is checked once, and again if it has changed."""
+
+    def __init__(self) -> None:
+        self._whole: dict[Path, Hashable] = {}
+
+    def check(self, path: Path, content_hash: bytes) -> None:
+        """Checks a file before rows of it are given away.
+
+        The whole file is read: Arrow would give zeros for rows that have become zeros.
+
+        Raises:
+            CorruptError: it is gone, can't be read, or does not have the content that was written.
+        """
+        try:
+            state = path.stat()
+            known = (state.st_ino, state.st_size, state.st_mtime_ns)
+            if self._whole.get(path) == known:
+                return
+            whole = content_hash_of(path) == content_hash
+        except Exception as error:  # Arrow raises at least seven kinds on broken files
+            raise CorruptError(f"{path} can't be read: {str(error)[:200]}; restore it from a copy") from error
+        if not whole:
+            raise CorruptError(f"the rows of {path} do not match their checksum; restore it from a copy")
+        self._whole[path] = known
+
+
 def content_hash_of(path: Path) -> bytes:
     """The content hash of a table that was written, read from its file again."""
     with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
         digest = _hash_of_schema(reader.schema)
         for number in range(reader.num_record_batches):
-            digest.update(memoryview(reader.get_batch(number).serialize()))
+            batch = reader.get_batch(number)
+            batch.validate(full=True)
+            digest.update(memoryview(batch.serialize()))
     return digest.digest()
 
 

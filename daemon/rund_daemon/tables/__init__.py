@@ -21,11 +21,11 @@ from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import InputTable, RequestKey
 from rund_daemon.names import DatasetName, TableName, check_name, parse_table
 from rund_daemon.segments.heads import read_head, segment_head
-from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.layout import TABLE_DATA, Layout
 from rund_daemon.segments.object_stores import ObjectPath, checked_object_url
 from rund_daemon.segments.registered import TableProbe, probe, scan
 from rund_daemon.segments.space import SpaceFloor
-from rund_daemon.segments.table_data import TableData, TableDataWriter
+from rund_daemon.segments.table_data import CheckedFiles, TableData, TableDataWriter
 from rund_daemon.urls import is_object_url, local_path, table_of_url
 
 from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
@@ -100,6 +100,7 @@ class InputTables:
         self._floor = floor
         self._clock = clock
         self._new_uid = new_uid
+        self._files = CheckedFiles()
 
     def get(self, name: TableName) -> InputTable:
         """Gives a table by name. Raises NotFoundError."""
@@ -200,12 +201,14 @@ class InputTables:
     async def read(
         self, table: InputTable, columns: Sequence[str], start_row: int, row_limit: int | None
     ) -> AsyncIterator[pa.RecordBatch]:
-        """Gives rows, lazily and without a gap."""
+        """Gives rows, lazily and without a gap. Raises CorruptError, if they are ours and not whole."""
         path: Path | ObjectPath
         if table.registered_url:
             path = self._access.place_of(table.registered_url, "name")
         else:
-            path = self._layout.input_table(table.project, table.dataset, table.name)
+            folder = self._layout.input_table(table.project, table.dataset, table.name)
+            await _in_thread(lambda: self._files.check(folder / TABLE_DATA, table.content_hash))
+            path = folder
         schema = read_head(table.arrow_schema)
         rows = scan(path, table.format, schema, columns, None, start_row, row_limit)
         while (batch := await _in_thread(lambda: _next(rows))) is not None:
