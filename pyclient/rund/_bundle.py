@@ -52,6 +52,8 @@ class Bundle:
         """What was loaded."""
         return run
 
+    basic = info
+
     def metrics(self, run: RunInfo) -> list[MetricTableInfo]:
         """Its metrics tables."""
         return list(run.metrics)

@@ -29,6 +29,11 @@ class Keeper:
         self.writer.flush_for_reading()
         return run_calls.get_run(self.daemon.transport, uid=run.uid, deleted=True)
 
+    def basic(self, run: RunInfo) -> RunInfo:
+        """What is small of it: all but inputs, outputs and metrics tables, and when these last changed."""
+        self.writer.flush_for_reading()
+        return run_calls.get_run(self.daemon.transport, uid=run.uid, deleted=True, full=False)
+
     def metrics(self, run: RunInfo) -> list[MetricTableInfo]:
         """Its metrics tables in order of writing."""
         self.writer.flush_for_reading()

@@ -21,7 +21,7 @@ def run_at(url: str, address: str | None, *, deleted: bool) -> tuple[Daemon, Run
         daemon = daemon_for(None, address)
     else:
         url, daemon = str(local_path(url)), _daemon_of_run(url, address)
-    return daemon, run_calls.get_run(daemon.transport, url=url, deleted=deleted)
+    return daemon, run_calls.get_run(daemon.transport, url=url, deleted=deleted, full=False)
 
 
 def _daemon_of_run(url: str, address: str | None) -> Daemon:

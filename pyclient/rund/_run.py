@@ -75,7 +75,7 @@ class Run:
         """
         name = run_resource(project_name or DEFAULT_PROJECT, run_name)
         daemon = daemon_for(root_url, address)
-        return cls(daemon, run_calls.get_run(daemon.transport, name=name, deleted=deleted))
+        return cls(daemon, run_calls.get_run(daemon.transport, name=name, deleted=deleted, full=False))
 
     @property
     def daemon(self) -> Daemon:
@@ -96,6 +96,11 @@ class Run:
     def info(self) -> RunInfo:
         """Everything that is known of the run now."""
         self._info = self._keeper.info(self._info)
+        return self._info
+
+    @property
+    def _basic(self) -> RunInfo:
+        self._info = self._keeper.basic(self._info)
         return self._info
 
     @property
@@ -141,22 +146,22 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """Where the run is in its life."""
-        return self.info.status
+        return self._basic.status
 
     @property
     def cause(self) -> Cause | None:
         """Why it ended, when it failed."""
-        return self.info.cause
+        return self._basic.cause
 
     @property
     def etag(self) -> str:
         """Changes with each change of the metadata; see ``update``."""
-        return self.info.etag
+        return self._basic.etag
 
     @property
     def description(self) -> str:
         """For people."""
-        return self.info.description
+        return self._basic.description
 
     @description.setter
     def description(self, description: str) -> None:
@@ -165,7 +170,7 @@ class Run:
     @property
     def labels(self) -> Mapping[str, str]:
         """Short words for finding runs; replaced as a whole."""
-        return self.info.labels
+        return self._basic.labels
 
     @labels.setter
     def labels(self, labels: Mapping[str, str]) -> None:
@@ -174,7 +179,7 @@ class Run:
     @property
     def parameters(self) -> dict[str, Value]:
         """Hyperparameters and other settings; see ``set_parameters``."""
-        return self.info.parameters
+        return self._basic.parameters
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -185,7 +190,7 @@ class Run:
     @property
     def input_tables(self) -> list[str]:
         """URLs of the input tables that the run used, in order, each once."""
-        return list(self.info.input_table_urls)
+        return list(self._basic.input_table_urls)
 
     @property
     def metrics(self) -> list[MetricTableInfo]:

@@ -83,9 +83,15 @@ def create_run(transport: Transport, new: NewRun, request_id: str = "") -> tuple
     return convert.run_from_pb(answer.run), answer.created
 
 
-def get_run(transport: Transport, *, name: str = "", url: str = "", uid: str = "", deleted: bool = False) -> RunInfo:
-    """Gives a run by exactly one of its keys; with ``deleted``, from trash too."""
-    request = pb.GetRunRequest(show_deleted=deleted)
+def get_run(  # its keys
+    transport: Transport, *, name: str = "", url: str = "", uid: str = "", deleted: bool = False, full: bool = True
+) -> RunInfo:
+    """Gives a run by exactly one of its keys; with ``deleted``, from trash too.
+
+    Without ``full``, inputs, outputs and metrics tables are left out: a run may have thousands of them.
+    """
+    view = run_pb2.RUN_VIEW_FULL if full else run_pb2.RUN_VIEW_BASIC
+    request = pb.GetRunRequest(show_deleted=deleted, view=view)
     if uid:
         request.uid = uid
     elif url:
