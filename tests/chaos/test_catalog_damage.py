@@ -126,8 +126,10 @@ def test_a_damaged_catalog_is_refused_or_served_and_made_again(tmp_path: Path, c
         tables = fill(daemon)
         daemon.kill()
         served, refused = hurt_at(daemon, tables, count)
-        assert refused
-        assert served
+        assert served + refused == count
+        if count > 100:  # of a few places, drawn anew with each catalog, all may be harmless, or none
+            assert served
+            assert refused
         (daemon.root / "catalog" / "data.mdb").write_bytes(bytes(3 * PAGE))
         assert not start(daemon)
         rebuilt(daemon, tables)

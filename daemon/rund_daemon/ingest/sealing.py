@@ -155,8 +155,6 @@ class Sealer:
         failpoint("sealing.written")
         exchanged = await self._catalog.submit(lambda change: self._exchange(change, job, head, sealed))
         failpoint("sealing.exchanged")
-        if exchanged:
-            self._layout.new_segment(job.table.uid, job.number).unlink(missing_ok=True)
         return exchanged
 
     def _write(self, job: _Job) -> tuple[bytes, SealedFile]:
@@ -204,6 +202,7 @@ class Sealer:
                 # It was moved to trash with the file. Elsewhere the next attempt writes the file again.
                 trashed = self._layout.metrics_table(self._layout.trashed(run.uid), job.table.name)
                 add_move(change, self._layout.relative(trashed / job.path.name), "")
+                self._withdraw(change, job)
             return False
         mark = change.get(shelves.MARKS, uid) or TableMark()
         for segment in job.segments:
@@ -226,6 +225,7 @@ class Sealer:
             bytes=mark.bytes - sum(segment.length for segment in job.segments) + sealed.length,
         )
         change.put(shelves.MARKS, uid, exchanged)
+        self._withdraw(change, job)
         # Its copy of the mark is no longer the catalog's.
         self._sink.release(uid)
         removed = [segment.number for segment in job.segments]
@@ -233,6 +233,10 @@ class Sealer:
         log = self._layout.commit_log(job.folder.parent.parent, job.table.name)
         account_for_exchange(change, log, job.table, mark, entry)
         return True
+
+    def _withdraw(self, change: Change, job: _Job) -> None:
+        """The file is no longer one that only a link knows. With the commit: whoever waits for it may be cancelled."""
+        add_move(change, self._layout.relative(self._layout.new_segment(job.table.uid, job.number)), "")
 
     def _folder(self, run: Run, table: MetricsTable) -> Path:
         return self._layout.metrics_table(self._layout.run(run.project, run.name), table.name)

@@ -152,7 +152,7 @@ def settle_move(root: Path, source: str, destination: str) -> None:
     What stands in the way belongs to nobody the catalog knows: it is put into trash.
     """
     origin = root / source
-    if not origin.exists():
+    if not os.path.lexists(origin):  # a link counts, wherever it points to
         return
     if not destination:
         origin.unlink()
