@@ -47,9 +47,9 @@ def check(root: Path, script: str, children: int) -> None:
     wait_until(lambda: not list((root / "journals").iterdir()), "journals stay")
 
 
-def test_200_forks_each_of_which_logs(root: Path) -> None:
+def test_100_forks_each_of_which_logs(root: Path) -> None:
     script = """
-    for number in range(200):
+    for number in range(100):
         pid = os.fork()
         if pid == 0:
             for step in range(3):
@@ -58,7 +58,7 @@ def test_200_forks_each_of_which_logs(root: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     end()
     """
-    check(root, script, 200)
+    check(root, script, 100)
 
 
 def test_forks_from_threads_and_from_signal_handlers(root: Path) -> None:
