@@ -392,3 +392,24 @@ def test_what_a_crash_left_of_a_seal_goes_at_the_next_start_wherever_its_run_is(
 
     run_in(tmp_path, first)
     run_in(tmp_path, second)
+
+
+def test_a_run_that_comes_back_from_trash_while_it_is_sealed_finds_its_place_free(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        run, table = await prepared(rooms)
+        await rooms.catalog.submit(lambda change: rooms.sealer._close_segments(change, table.uid))
+        (job,) = rooms.sealer._plan(table.uid)
+        head, sealed = rooms.sealer._write(job)
+        await rooms.runs.delete(RunName("p", run.name), "", NO_REQUEST)
+        async with rooms.one_group():
+            restored = asyncio.ensure_future(rooms.runs.undelete(RunName("p", run.name), None, NO_REQUEST))
+            await asyncio.sleep(0)
+            exchanged = rooms.catalog.submit(lambda change: rooms.sealer._exchange(change, job, head, sealed))
+        assert (await restored).uid == run.uid
+        assert not await exchanged
+        assert rooms.layout.strays() == []
+        await rooms.seal(table)
+        assert await column(rooms, table) == list(range(100))
+        assert check(rooms.catalog, rooms.layout).findings == ()
+
+    run_in(tmp_path, work)

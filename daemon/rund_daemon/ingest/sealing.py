@@ -204,6 +204,10 @@ class Sealer:
                 add_move(change, self._layout.relative(trashed / job.path.name), "")
                 self._withdraw(change, job)
             return False
+        if not job.folder.exists():
+            # It went to trash meanwhile, and this same group takes it out: the folder follows the commit. Nothing must
+            # stand in its way.
+            return False
         mark = change.get(shelves.MARKS, uid) or TableMark()
         for segment in job.segments:
             key = keys.numbered(uid, segment.number)
