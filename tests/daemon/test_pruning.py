@@ -101,6 +101,20 @@ def test_batches_outside_a_filter_are_not_read(tmp_path: Path, monkeypatch: pyte
     run_in(tmp_path, work)
 
 
+def test_a_filter_for_nan_finds_it_beside_numbers(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        table = await rooms.new_table(await rooms.new_run())
+        mixed = pa.record_batch({"epoch": [1.0, math.nan, 2.0], "row": [0, 1, 2]})
+        await rooms.write(table, mixed, pa.record_batch({"epoch": [3.0], "row": [3]}))
+        for _ in ("open", "sealed"):
+            for text, found in (("epoch = nan", [1]), ("epoch = nan OR epoch = 3", [1, 3]), ("epoch <= nan", [])):
+                rows = await rooms.read(table.uid, filter=text, columns=("row",))
+                assert rows.column("row").to_pylist() == found, text
+            await rooms.seal(table)
+
+    run_in(tmp_path, work)
+
+
 def test_batches_of_older_catalogs_are_read(tmp_path: Path) -> None:
     async def work(rooms: Rooms) -> None:
         table = await rooms.new_table(await rooms.new_run())
