@@ -33,6 +33,7 @@ from ._journal_limits import JournalLimits
 from ._journal_records import WORD
 from ._journal_rows import write_row
 from ._journal_values import Row, read_row, read_step
+from ._journal_writers import no_writer
 
 _ROOM_POLL_S = 0.002
 
@@ -91,14 +92,14 @@ class Journal:
         "_file",
         "_freed",
         "_limits",
-        "_lock",
-        "_next_step",
         "_rolling",
         "_waited_in_vain",
         "_wake",
         "dropped_rows",
         "files",
         "head",
+        "lock",
+        "next_step",
         "owner",
     )
 
@@ -106,7 +107,8 @@ class Journal:
     files: deque[DataFile]
     owner: JournalOwner
     dropped_rows: int
-    _next_step: int
+    lock: RLock
+    next_step: int
 
     def __init__(self, directory: Path, owner: JournalOwner, limits: JournalLimits, wake: Callable[[], None]) -> None:
         self._directory = directory
@@ -126,12 +128,26 @@ class Journal:
             JournalFullError: There was no room for as long as the limits allow.
             WrongStateError: The journal is closed.
         """
+        file = self._file
+        try:
+            if file.latest(self, file, values, step):
+                return
+            writer = file.writers[(*values,)]
+            if writer(self, file, values, step):
+                file.latest = writer
+                return
+        except (KeyError, struct.error, OverflowError, TypeError, AttributeError):
+            pass  # a shape that has no function in this file, or values that the slow way converts or refuses
+        self._append_planned(values, step)
+
+    def _append_planned(self, values: Mapping[str, object], step: int | None) -> None:
+        """Appends a row of a known shape, whose keys another shape may have with other types; else the slow way."""
         try:
             row = (*values.values(),)
-            with self._lock:
+            with self.lock:
                 file = self._file
                 plan = file.plans[(*values, *map(type, row))]
-                at = self._next_step if step is None else step
+                at = self.next_step if step is None else step
                 if type(at) is not int:
                     at = read_step(at)
                 body = plan.pack(at, time_ns(), *row)
@@ -149,7 +165,7 @@ class Journal:
                         raise
                     if file.tail == begin:
                         file.tail = file.claimed
-                    self._next_step = at + 1
+                    self.next_step = at + 1
                     return
         except (KeyError, struct.error, OverflowError, TypeError, AttributeError):
             pass  # a shape that is new in this file, or values that the slow way converts or refuses
@@ -181,10 +197,12 @@ class Journal:
 
     def close(self) -> None:
         """Takes no more rows."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             self._file.limit = self._file.capacity = 0
             self._file.plans.clear()
+            self._file.writers.clear()
+            self._file.latest = no_writer
             if self.head is not None:
                 self.head.mark_closed()
                 failpoint("journal.closed")
@@ -210,10 +228,10 @@ class Journal:
         self.files = deque()
         self.dropped_rows = 0
         self._wake = wake
-        self._lock = RLock()
+        self.lock = RLock()
         self._file = DataFile(self._directory, 0, 0, bytearray(DATA_HEAD_BYTES + WORD))
         self._file.limit = self._file.capacity = 0
-        self._next_step = 0
+        self.next_step = 0
         self._allocated = self._freed = 0
         self._rolling = self._waited_in_vain = self._closed = False
         self._deferred: deque[_Entry] = deque()
@@ -242,7 +260,7 @@ class Journal:
         self._refuse()
 
     def _place(self, entry: _Entry) -> bool:
-        with self._lock:
+        with self.lock:
             if self._closed:
                 raise WrongStateError("the run's log is closed in this process")
             if self._rolling:  # this thread is making a file, and a signal handler of its has come here
@@ -279,10 +297,10 @@ class Journal:
             fresh = True
 
     def _write_into(self, file: DataFile, entry: _Entry) -> bool:
-        step = read_step(self._next_step) if entry.step is None else entry.step
+        step = read_step(self.next_step) if entry.step is None else entry.step
         if not write_row(file, entry.row, step, entry.time_ns):
             return False
-        self._next_step = step + 1
+        self.next_step = step + 1
         return True
 
     def _roll(self) -> bool:
@@ -352,7 +370,7 @@ class Journal:
 
     def _refuse(self) -> None:
         if self._limits.when_full == "drop":
-            with self._lock:
+            with self.lock:
                 self._count_drop()
             return
         raise JournalFullError(

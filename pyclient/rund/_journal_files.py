@@ -30,6 +30,7 @@ from ._journal_format import (
     pack_head,
 )
 from ._journal_records import CODE_END, CODE_VOID, FIRST_SHAPE_CODE, WORD, low_seed, record_low
+from ._journal_writers import RowWriter, no_writer
 
 LIVE_LOCK_BYTE, DRAIN_LOCK_BYTE = 0, 1
 """Bytes of the head file that are locked by the writer while it lives, and by whoever moves the cursor."""
@@ -65,6 +66,8 @@ class DataFile:
 
     Attributes:
         plans: How to write a row, by its keys and the types of its values.
+        writers: Functions that do so, by the keys alone: one for each, and for the types that were first.
+        latest: The one of them that was called last.
         limit: End of the room for ``Journal.append``; 0 sends its next call the slow way.
         capacity: End of the room, less the word that ends the file.
         finished: Whether the records go on in the next file.
@@ -75,6 +78,7 @@ class DataFile:
         "capacity",
         "claimed",
         "finished",
+        "latest",
         "limit",
         "memory",
         "next_code",
@@ -84,6 +88,7 @@ class DataFile:
         "size",
         "tail",
         "words",
+        "writers",
     )
 
     def __init__(self, path: Path, number: int, base: int, memory: mmap.mmap | bytearray) -> None:
@@ -94,6 +99,8 @@ class DataFile:
         self.memory = memory
         self.words = memoryview(memory).cast("Q")
         self.plans: dict[tuple[object, ...], Plan] = {}
+        self.writers: dict[tuple[object, ...], RowWriter] = {}
+        self.latest: RowWriter = no_writer
         self.next_code = FIRST_SHAPE_CODE
         self.tail = self.claimed = DATA_HEAD_BYTES
         self.limit = self.capacity = self.size - WORD

@@ -22,6 +22,7 @@ from ._journal_records import (
     record_low,
 )
 from ._journal_values import Row
+from ._journal_writers import MOST_VALUES, row_writer
 
 MAX_SHAPES = 1024
 """Shapes of one file. A caller with more sets of keys than that gains nothing from them."""
@@ -47,7 +48,10 @@ def write_row(file: DataFile, row: Row, step: int, time_ns: int) -> bool:
 def _plan(file: DataFile, row: Row) -> Plan | None:
     plan = file.plans.get((*row.keys, *row.kinds))
     if plan is not None and row.types is not None:
-        file.plans[(*row.keys, *row.types)] = plan  # the next one of its kind takes the short way
+        # The next ones of their kind take the short ways.
+        file.plans[(*row.keys, *row.types)] = plan
+        if 0 < len(row.types) <= MOST_VALUES and None not in row.values and row.keys not in file.writers:
+            file.writers[row.keys] = row_writer(row.keys, row.types, plan)
     return plan
 
 

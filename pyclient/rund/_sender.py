@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -57,6 +56,9 @@ class HistoryLog:
         run_uid: The run's uid, by which it is found after a rename.
         limits: How large the journal may grow; by default as ``RUND_JOURNAL_*`` say.
         reports: Whether the daemon knows this writer, and is told now and then that it lives.
+
+    Attributes:
+        log: Keeps one row; see ``Journal.append``.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class HistoryLog:
             limits or limits_from_environment(os.environ),
             lambda: wakes.put(None),
         )
+        self.log = self._journal.append  # without a frame of its own, which would be a tenth of the call
         self._sender = None if transport is None else _Sender(self._journal, transport, wakes, writer_id, reports)
 
     @property
@@ -99,20 +102,6 @@ class HistoryLog:
     def error(self) -> RundError | None:
         """Why nothing more can be sent from this process, or None. The rows stay in the journal."""
         return self._sender.error if self._sender is not None and self._sends() else None
-
-    def log(self, values: Mapping[str, object], step: int | None = None) -> None:
-        """Keeps one row; when it returns, the row survives SIGKILL of this process.
-
-        Args:
-            values: None, bool, int, float, str, NumPy scalars, tensors of one value, or short lists of numbers, by key.
-            step: The step; None means one more than that of the last row of this process, 0 at first.
-
-        Raises:
-            InvalidArgumentError: A key, a value or the step can't be kept; the message names it.
-            JournalFullError: The journal is full and no daemon has taken rows for as long as ``log`` may wait.
-            WrongStateError: The log was closed.
-        """
-        self._journal.append(values, step)
 
     def flush(self, timeout: float | None = None) -> None:
         """Returns when all that was logged is acknowledged. Without a sender, as in a forked child, it does nothing.

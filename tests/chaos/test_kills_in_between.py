@@ -179,7 +179,7 @@ def test_runs_that_change_while_the_daemon_is_killed_all_the_time(daemon: RawDae
     [
         lambda d, name: d.rpc.DeleteRun(rs.DeleteRunRequest(name=name)),
         lambda d, name: d.rpc.FinishRun(rs.FinishRunRequest(name=name)),
-        lambda d, name: d.rpc.CopyRun(rs.CopyRunRequest(name=name, run_name="copy")),
+        lambda d, name: d.rpc.CopyRun(rs.CopyRunRequest(name=name, run_name=f"copy-of-{name.rpartition('/')[2]}")),
     ],
     ids=["delete", "seal", "copy"],
 )

@@ -50,6 +50,13 @@ def test_ranges_leave_out_nulls_and_nans_and_what_counts_nothing() -> None:
     assert column_ranges(batch.slice(2, 1)) == (ColumnRange("step", -7, -7), ColumnRange("iteration", 2, 2))
 
 
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_ranges_of_integers_are_those_of_the_rows_that_are_there(name: str) -> None:
+    kind = getattr(pa, name)()
+    batch = pa.record_batch({"step": pa.array([100, 3, 5, 4, 1], kind)})
+    assert column_ranges(batch.slice(1, 3)) == (ColumnRange("step", 3, 5),)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_pruned_read_is_the_whole_read(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)

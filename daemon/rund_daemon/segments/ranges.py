@@ -16,6 +16,8 @@ from pyarrow import types
 from rund_daemon.model import RANGED_COLUMNS, ColumnRange
 
 _INT64 = range(-(2**63), 2**63)
+_NUMPY_TYPES = {getattr(pa, name)(): np.dtype(name) for name in ("int8", "int16", "int32", "int64")}
+_NUMPY_TYPES |= {getattr(pa, f"u{kind}")(): np.dtype(f"u{dtype}") for kind, dtype in _NUMPY_TYPES.items()}
 
 
 def column_ranges(batch: pa.RecordBatch) -> tuple[ColumnRange, ...]:
@@ -50,7 +52,13 @@ def _ends(column: Any) -> tuple[Any, Any]:
         return value, value
     if not column.null_count and types.is_integer(column.type):
         # In small batches half the time of Arrow's own, which is called for each of them.
-        values = column.to_numpy()
+        # Not by its to_numpy, which imports pandas where that is installed: 0.2 s before the first ack, and 40 MiB.
+        values = np.frombuffer(column.buffers()[1], _NUMPY_TYPES[column.type], len(column), _begin(column))
         return int(np.minimum.reduce(values)), int(np.maximum.reduce(values))
     ends = pc.min_max(column)
     return ends["min"].as_py(), ends["max"].as_py()
+
+
+def _begin(column: Any) -> int:
+    begin: int = column.offset * column.type.bit_width // 8
+    return begin

@@ -12,6 +12,7 @@ import time
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from rund._errors import RunNotFoundError, WaitTimeoutError, WrongStateError
 from rund._history_batch import HistoryBatches
@@ -48,6 +49,20 @@ def test_rows_arrive_with_step_time_and_rank(run: LiveRun) -> None:
     assert all(begin - 1 < row["time"].timestamp() < time.time() + 1 for row in found)
     assert log.close(20)
     assert run.journals() == {}
+
+
+def test_the_daemon_takes_rows_without_pandas(own_run: LiveRun) -> None:
+    pytest.importorskip("pandas")
+    log = open_log(own_run)
+    for n in range(1000):
+        log.log({"n": n, "half": n / 2})
+    log.flush(20)
+    stream = own_run.stream()
+    stream.write(pa.RecordBatch.from_pydict({"step": pa.array(range(1000)), "n": pa.array([0.5] * 1000)}))
+    stream.close()
+    # Its import takes longer than all that, and 40 MiB; one call of a conversion to NumPy is enough for it.
+    assert "/pandas/" not in Path(f"/proc/{own_run.daemon.process.pid}/maps").read_text()
+    assert log.close(20)
 
 
 def test_a_row_arrives_soon_after_a_rest(run: LiveRun) -> None:

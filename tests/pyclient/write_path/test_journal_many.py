@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -32,6 +33,30 @@ def test_rows_of_many_threads_are_all_there(folder: Folder) -> None:
     assert [step for step, _ in rows] == list(range(120_000))
     for t in range(6):
         assert [values["n"] for _, values in rows if values["thread"] == t] == list(range(20_000))
+
+
+def test_rows_with_steps_of_many_threads_are_all_there(folder: Folder) -> None:
+    journal = folder.new(total_bytes=64 << 20, first_file_bytes=65536, file_bytes=262144)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(t: int) -> None:
+        for n in range(10_000):
+            journal.append({"thread": t, "n": n} if n % 7 else {"n": float(n), "thread": t}, n)
+
+    try:
+        threads = [threading.Thread(target=work, args=(t,)) for t in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    rows = folder.rows()
+    assert len(rows) == 60_000
+    for t in range(6):
+        mine = [(step, values["n"]) for step, values in rows if values["thread"] == t]
+        assert mine == [(n, n) for n in range(10_000)]
 
 
 def test_a_signal_handler_may_log_in_the_middle_of_a_log(folder: Folder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,38 @@ def test_a_key_may_be_a_list_and_a_single_value(folder: Folder) -> None:
     for row in rows:
         journal.append(row)
     assert [values for _, values in folder.rows()] == rows
+
+
+def test_keys_come_in_any_order_and_with_other_types(folder: Folder) -> None:
+    journal = folder.new()
+    rows = [{"a": 1.0, "b": 2}, {"b": 3, "a": 4.0}, {"a": 5, "b": 6.5}, {"a": True, "b": 7}, {"a": 8.0, "c": 9}] * 2
+    for values in rows:
+        journal.append(values)
+    journal.append({"a": 10.0, "b": 11}, np.int64(40))
+    journal.append({"a": 12.0, "b": 13})
+    kept = folder.rows()
+    assert [step for step, _ in kept] == [*range(10), 40, 41]
+    wanted = [*rows, {"a": 10.0, "b": 11}, {"a": 12.0, "b": 13}]
+    assert all(found.keys() == row.keys() for (_, found), row in zip(kept, wanted, strict=True))
+    assert all(same(found[key], row[key]) for (_, found), row in zip(kept, wanted, strict=True) for key in row)
+
+
+def test_mappings_that_make_up_values_are_asked_for_no_others(folder: Folder) -> None:
+    journal = folder.new()
+    journal.append({"a": 1.0, "b": 2.0})
+    values = defaultdict(float, {"a": 3.0, "c": 4.0})
+    journal.append(values)
+    assert values == {"a": 3.0, "c": 4.0}
+    assert [found for _, found in folder.rows()] == [{"a": 1.0, "b": 2.0}, {"a": 3.0, "c": 4.0}]
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 500])
+def test_rows_of_any_number_of_keys(folder: Folder, count: int) -> None:
+    journal = folder.new()
+    values = {f"key {number}": float(number) for number in range(count)}
+    for _ in range(3):
+        journal.append(values)
+    assert folder.rows() == [(step, values) for step in range(3)]
 
 
 def test_more_shapes_than_codes(folder: Folder) -> None:
