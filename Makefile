@@ -10,6 +10,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # How many tests run side by side; most of them wait for processes. `TEST_WORKERS=0` runs them one after the other.
 TEST_WORKERS ?= auto
+CHROMIUM ?=
 BENCH_RUNS ?= 100000
 BENCH_ARGS ?=
 
@@ -44,7 +45,7 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 
 .PHONY: test
 test: $(RUND) $(TEST) ## run the tests, but the long ones and those with tools of others (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long and not node and not tools and not reduce" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long and not node and not browser and not tools and not reduce" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
@@ -62,6 +63,12 @@ test-kills: $(RUND) $(TEST) ## kill trainers, daemons and adopters a thousand ti
 .PHONY: test-node
 test-node: $(RUND) $(TEST) $(NODE) ## run the Node.js client against the daemon (without a node, one comes from PyPI)
 	PATH="$(CURDIR)/.venvs/node/bin:$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" sh clients/node/run-tests.sh
+
+.PHONY: test-browser
+test-browser: ## open the pages of plots in a Chromium; says so where there is none (CHROMIUM=/path/to/it)
+	@if found=$$(command -v $(or $(CHROMIUM),chromium || command -v chromium-browser || command -v google-chrome)); \
+	  then $(MAKE) .venvs/browser/.has-rund && CHROMIUM=$$found .venvs/browser/bin/pytest -m browser tests/browser $(PYTEST_ARGS); \
+	  else echo "test-browser: SKIPPED, for there is no Chromium: install one, or say CHROMIUM=/path/to/it"; fi
 
 .PHONY: test-imports
 test-imports: $(RUND) $(TEST) $(TOOLS) ## import what W&B, MLflow, TensorBoard and Trackio write, and have them read what is exported
@@ -199,6 +206,12 @@ dist/.has-wheel: $(RUND) $(shell find pyclient daemon -name '*.py')
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install "pip>=25.1"
 	$(@D)/bin/python -m pip install --editable '.[daemon]' "torch==2.13.0" --group test
+	@touch $@
+
+.venvs/browser/.has-rund: $(RUND)
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install "pip>=25.1"
+	$(@D)/bin/python -m pip install --editable '.[daemon]' --group test --group browser
 	@touch $@
 
 $(REDUCE): $(RUND)

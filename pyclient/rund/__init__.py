@@ -72,6 +72,9 @@ from ._errors import (
 from ._metrics_writer import (
     MetricsWriter,
 )
+from ._plots import (
+    EmbeddingPlot,
+)
 from ._query import (
     QueryResult,
     query,
@@ -117,6 +120,7 @@ __all__ = [
     "CorruptDataError",
     "DaemonDrainingError",
     "DaemonUnavailableError",
+    "EmbeddingPlot",
     "EtagMismatchError",
     "ExampleIdOutOfRangeError",
     "FieldViolation",

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from . import _compare, _query, _run_copy, _run_later, _run_metrics, _run_status, _watch
+from . import _compare, _plots, _query, _run_copy, _run_later, _run_metrics, _run_status, _watch
 from ._bundle import Bundle, bundle_at
 from ._endings import Ending, ending_of
 from ._errors import RundError, WaitTimeoutError
@@ -375,6 +375,7 @@ class Run:
 
     query = _query.query_run
     compare = _compare.compare
+    plot_embedding = _plots.plot_embedding
     to_bundle = _run_copy.to_bundle
     reduce_embeddings_by_foreign_table_url = _run_later.reduce_embeddings_by_foreign_table_url
     reduce_embeddings_per_dataset = _run_later.reduce_embeddings_per_dataset

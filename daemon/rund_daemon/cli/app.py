@@ -26,6 +26,7 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "show": ("runs", "Show a run: its status, its values and its tables."),
     "tail": ("tail", "Print the last rows of a run's table, and follow it."),
     "query": ("query", "Carry out SQL over runs."),
+    "plot": ("plot", "Draw pictures of runs: maps of embeddings."),
     "export": ("export", "Write runs to Parquet, CSV or TensorBoard files."),
     "copy": ("copying", "Copy a run, within its root or out of it."),
     "import": ("imports", "Import bundles, and runs of 3LC, TensorBoard, MLflow, W&B or Trackio."),
