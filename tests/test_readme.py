@@ -62,5 +62,8 @@ def test_rund_commands_exist(page: str) -> None:
     for name, rest in named:
         command = command_line.get_command(context, name)
         assert command is not None, f"{page}: there is no `rund {name}`"
+        if isinstance(command, click.Group) and (below := rest.split()[:1]):
+            command = command.get_command(context, below[0])
+            assert command is not None, f"{page}: there is no `rund {name} {below[0]}`"
         known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.partition("#")[0])) <= known
