@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
+from rund_filter import FilterError
 
 from ._bundle_files import BundleFile, BundleFiles
-from ._errors import CorruptDataError, InvalidColumnError, InvalidFieldError, UnsupportedError
+from ._errors import CorruptDataError, InvalidColumnError, InvalidFieldError, InvalidFilterError
+from ._stored_rows import StoredRows, batch_of
 from ._transport import RowRequest
 from ._types import MetricTableInfo
 
@@ -35,20 +37,25 @@ class BundleRows:
 
         Raises:
             InvalidColumnError: There is no such column, or it is named twice.
+            InvalidFilterError: The filter can't be parsed, or does not fit the columns.
             CorruptDataError: A file is not as it was written.
         """
-        if rows.filter:
-            raise UnsupportedError(
-                "a bundle is read without a filter: filter what to_arrow() gives, or query() the run with SQL"
-            )
         if rows.start_row < 0 or (rows.row_limit or 0) < 0:
             raise InvalidFieldError("start_row and row_limit can't be negative")
-        schema = self._selected(rows.columns)
-        yield from self._read(schema, rows.start_row, rows.row_limit)
-
-    def _read(self, schema: pa.Schema, skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
+        constants = {name: _constant(value) for name, value in self.info.constants.items()}
+        full = self._full(constants)
+        schema = full if rows.columns is None else _selected(full, rows.columns)
+        try:
+            stored = StoredRows.of(schema, full, constants, rows.filter)
+        except FilterError as error:
+            raise InvalidFilterError(f"filter: {error.message}", details={"position": str(error.position)}) from error
         # The first batch brings the schema, whether there are rows or not.
-        yield _batch({}, schema, 0)
+        yield batch_of({}, schema, 0)
+        for batches in self._range(rows.start_row, rows.row_limit):
+            yield from stored.take(batches)
+
+    def _range(self, skip: int, limit: int | None) -> Iterator[list[pa.RecordBatch]]:
+        """Stored batches of some rows, file by file."""
         left = self.info.row_count if limit is None else limit
         for entry in self._entries():
             if left <= 0:
@@ -56,14 +63,14 @@ class BundleRows:
             if entry.rows <= skip:
                 skip -= entry.rows
                 continue
+            parts = []
             for stored in self._batches(entry):
-                part = stored.slice(skip, left)
+                parts.append(stored.slice(skip, left))
                 skip = max(0, skip - stored.num_rows)
-                if part.num_rows:
-                    left -= part.num_rows
-                    yield self._conformed(part, schema)
+                left -= parts[-1].num_rows
                 if left <= 0:
-                    return
+                    break
+            yield parts
 
     def _entries(self) -> list[BundleFile]:
         prefix = f"{self.info.url}/"
@@ -82,38 +89,19 @@ class BundleRows:
         head = self.info.arrow_schema
         return pa.ipc.read_schema(pa.py_buffer(head)) if head else pa.schema([])
 
-    def _selected(self, columns: Sequence[str] | None) -> pa.Schema:
+    def _full(self, constants: Mapping[str, Any]) -> pa.Schema:
         stored = self._stored()
-        constants = {name: _constant(value).type for name, value in self.info.constants.items()}
-        missing = [pa.field(name, kind) for name, kind in constants.items() if name not in stored.names]
-        full = pa.schema([*stored, *missing])
-        if columns is None:
-            return full
-        for name in columns:
-            if name not in full.names:
-                raise InvalidColumnError(f"the table has no column {name!r}; it has: {', '.join(full.names[:20])}")
-        if len(set(columns)) != len(columns):
-            raise InvalidColumnError("a column is asked for twice")
-        return pa.schema([full.field(name) for name in columns])
-
-    def _conformed(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-        arrays: dict[str, pa.Array[Any]] = {}
-        for field in schema:
-            index = batch.schema.get_field_index(field.name)
-            if index >= 0:
-                column = batch.column(index)
-                arrays[field.name] = column if column.type.equals(field.type) else column.cast(field.type)
-            elif field.name in self.info.constants:
-                arrays[field.name] = pa.repeat(_constant(self.info.constants[field.name]), batch.num_rows)
-        return _batch(arrays, schema, batch.num_rows)
+        missing = [pa.field(name, value.type) for name, value in constants.items() if name not in stored.names]
+        return pa.schema([*stored, *missing])
 
 
-def _batch(arrays: dict[str, pa.Array[Any]], schema: pa.Schema, rows: int) -> pa.RecordBatch:
-    if not len(schema):
-        # A batch without columns still counts rows.
-        return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["none"]).select([])
-    columns = [arrays[field.name] if field.name in arrays else pa.nulls(rows, field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+def _selected(full: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    for name in columns:
+        if name not in full.names:
+            raise InvalidColumnError(f"the table has no column {name!r}; it has: {', '.join(full.names[:20])}")
+    if len(set(columns)) != len(columns):
+        raise InvalidColumnError("a column is asked for twice")
+    return pa.schema([full.field(name) for name in columns])
 
 
 def _constant(value: object) -> Any:

@@ -82,7 +82,7 @@ class MetricsRows:
     def read(self, rows: RowRequest) -> Iterator[pa.RecordBatch]:
         """The rows in the order of their commits."""
         self.flush()
-        return metrics_calls.read_metrics(self.daemon.transport, self.info.resource_name, rows)
+        return metrics_calls.read_metrics(self.daemon.transport, self.info, rows)
 
 
 def no_flush() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -111,8 +112,32 @@ def test_sql_over_a_bundle(daemon: RawDaemon, full: FullRun, tmp_path: Path) -> 
     assert len(run.query("SELECT * FROM tables")) == 3
     with pytest.raises(rund.QueryError):
         run.query('SELECT * FROM "demo/other".t')
-    with pytest.raises(rund.UnsupportedError, match="query"):
-        run.metrics_tables[1].to_arrow(filter="x > 1")
+
+
+def test_filters_keep_the_rows_that_the_daemon_keeps(daemon: RawDaemon, full: FullRun, tmp_path: Path) -> None:
+    copy_run(daemon, full.name, destination_url=str(tmp_path / "b"))
+    _, project, _, name = full.name.split("/")
+    table = Run.from_url(tmp_path / "b").metrics_tables[1]
+    kept = Run.from_url(daemon.root / project / "runs" / name).metrics_tables[1]
+    for text in (
+        "x >= 2990",
+        "NOT y:* AND x < 1200",
+        "split = 'tr*' AND x < 5",
+        "split = 'test'",
+        "y != nan",
+        "x = null",
+    ):
+        for columns in (None, ["x"], ["split", "x"]):
+            assert table.to_arrow(columns, text).equals(kept.to_arrow(columns, text))
+    assert sum(batch.num_rows for batch in table.scan([], "x >= 10 AND x < 20")) == 10
+    part = table.scan(["x"], "x < 1600", start_row=1500, row_limit=700)
+    assert [x for batch in part for x in batch.column(0).to_pylist()] == list(range(1500, 1600))
+    for text in ("x >", "z = 1", "x = 'text'"):
+        with pytest.raises(rund.InvalidFilterError) as caught:
+            table.to_arrow(filter=text)
+        with pytest.raises(rund.InvalidFilterError, match=re.escape(caught.value.message)) as said:
+            kept.to_arrow(filter=text)
+        assert caught.value.details["position"] == said.value.details["position"]
 
 
 def test_other_programs_read_a_bundle(daemon: RawDaemon, full: FullRun, place: str, s3: S3Server) -> None:

@@ -15,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import Micros, RunStatus, Value
-from rund_daemon.reading.filter_grammar import MAX_DEPTH, MAX_LENGTH, And, Comparison, Not, Word, leaves
 from rund_daemon.reading.filters import (
     RUN_FIELDS,
     Filter,
@@ -29,6 +28,7 @@ from rund_daemon.reading.filters import (
     parse_filter,
     to_expression,
 )
+from rund_filter.grammar import MAX_DEPTH, MAX_LENGTH, And, Comparison, Not, Word, leaves
 
 MISSING = Missing.MISSING
 

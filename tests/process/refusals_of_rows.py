@@ -138,10 +138,12 @@ CASES: dict[str, list[Case]] = {
     "ReadMetrics": [
         ("INVALID_NAME", "metrics_table", {"metrics_table": RUN}),
         ("INVALID_FIELD", "start_row", {"metrics_table": TABLE, "start_row": -1}),
+        ("INVALID_FIELD", "uid", {"metrics_table": TABLE, "uid": "no-uuid"}),
         ("INVALID_COLUMN", "columns", {"metrics_table": TABLE, "columns": Y}),
         ("INVALID_FILTER", "filter", {"metrics_table": TABLE, "filter": "y = 1"}),
         ("RUN_NOT_FOUND", "", {"metrics_table": f"{NOBODY}/metrics/t"}),
         ("METRICS_TABLE_NOT_FOUND", "", {"metrics_table": f"{RUN}/metrics/nobody"}),
+        ("METRICS_TABLE_NOT_FOUND", "", {"metrics_table": TABLE, "uid": "0192d3a0-0000-7000-8000-000000000000"}),
     ],
     "ListMetricsTables": [
         ("INVALID_NAME", "parent", {"parent": BAD}),

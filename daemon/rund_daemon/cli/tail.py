@@ -59,7 +59,7 @@ def tail(*, table: str, count: int, follow: bool, columns: str, target: Target, 
     rows = RowRequest(wanted, start_row=max(0, info.row_count - count), follow=follow)
     if not follow:
         rows = RowRequest(wanted, start_row=rows.start_row, row_limit=info.row_count - rows.start_row)
-    _print(metrics_calls.read_metrics(transport, info.resource_name, rows), report)
+    _print(metrics_calls.read_metrics(transport, info, rows), report)
 
 
 def _print(batches: Iterator[pa.RecordBatch], report: Report) -> None:

@@ -130,7 +130,7 @@ def _is_of(metadata: Path, run: RunInfo) -> bool:
 
 def _rows(transport: Transport, info: MetricTableInfo, progress: Progress) -> TableRows | None:
     """The rows of a table; None when it has no columns yet."""
-    found = metrics_calls.read_metrics(transport, info.resource_name, RowRequest(row_limit=info.row_count))
+    found = metrics_calls.read_metrics(transport, info, RowRequest(row_limit=info.row_count))
     announced = next(found, None)
     if announced is None or not announced.schema.names:
         return None

@@ -15,25 +15,20 @@ from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from rund_filter import columns, grammar
+from rund_filter.errors import FilterError
+from rund_filter.grammar import And, Comparison, Filter, Not, Operator, Or, Word, filter_error, leaves
+from rund_filter.literals import Literal
+
+from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import Micros, RunStatus, Value
-from rund_daemon.reading.column_filters import filter_columns, to_expression
-from rund_daemon.reading.filter_grammar import (
-    And,
-    Comparison,
-    Filter,
-    Not,
-    Operator,
-    Or,
-    Word,
-    filter_error,
-    leaves,
-    parse_filter,
-)
-from rund_daemon.reading.filter_literals import Literal
 
 __all__ = [
     "RUN_FIELDS",
@@ -44,6 +39,7 @@ __all__ = [
     "Lookup",
     "Missing",
     "Timestamp",
+    "blaming",
     "check_fields",
     "compare",
     "comparer",
@@ -54,6 +50,33 @@ __all__ = [
     "parse_filter",
     "to_expression",
 ]
+
+
+@contextmanager
+def blaming(field: str, reason: Reason) -> Iterator[None]:
+    """Makes of what is wrong with a text an error that blames the request's field, with the place as `position`."""
+    try:
+        yield
+    except FilterError as error:
+        raise InvalidError(field, error.message, reason=reason, position=error.position) from error
+
+
+@blaming("filter", Reason.INVALID_FILTER)
+def parse_filter(text: str) -> Filter:
+    """Parses a filter. An empty one holds everywhere. Raises InvalidError."""
+    return grammar.parse_filter(text)
+
+
+@blaming("filter", Reason.INVALID_FILTER)
+def to_expression(tree: Filter, schema: pa.Schema) -> pc.Expression:
+    """Makes the expression that is true for the rows that a filter keeps, and false for others. Raises InvalidError."""
+    return columns.to_expression(tree, schema)
+
+
+@blaming("filter", Reason.INVALID_FILTER)
+def filter_columns(tree: Filter, schema: pa.Schema) -> frozenset[str]:
+    """Gives the columns that a filter looks at. Raises InvalidError."""
+    return columns.filter_columns(tree, schema)
 
 
 class Missing(enum.Enum):
@@ -137,6 +160,7 @@ def matches(tree: Filter, lookup: Lookup, searched: Sequence[tuple[str, ...]] = 
     return any(has_word(lookup(path), tree.literal) for path in searched)
 
 
+@blaming("filter", Reason.INVALID_FILTER)
 def check_fields(tree: Filter, fields: Mapping[str, Field]) -> None:
     """Checks a filter before it is run, so that a mistake is not taken for 'nothing found'.
 

@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from rund_filter.scanner import Scanner
+
 from rund_daemon.errors import Reason
-from rund_daemon.reading.filters import Field, FieldKind, Found, Lookup, Missing, Timestamp
-from rund_daemon.reading.scanner import Scanner
+from rund_daemon.reading.filters import Field, FieldKind, Found, Lookup, Missing, Timestamp, blaming
 
 FIELD = "order_by"
 """The field that errors blame."""
@@ -43,6 +44,7 @@ RUN_ORDER_FIELDS: Mapping[str, Field] = {
 _DIRECTION = re.compile(r"[^\s,]+")
 
 
+@blaming(FIELD, Reason.INVALID_ORDER_BY)
 def parse_order_by(text: str, fields: Mapping[str, Field] | None = None) -> OrderBy:
     """Parses an order. An empty one has no terms.
 
@@ -53,7 +55,7 @@ def parse_order_by(text: str, fields: Mapping[str, Field] | None = None) -> Orde
     Raises:
         InvalidError: INVALID_ORDER_BY, with the column (from 1) where it goes wrong as metadata `position`.
     """
-    scanner = Scanner(text, FIELD, Reason.INVALID_ORDER_BY)
+    scanner = Scanner(text)
     if len(text) > MAX_LENGTH:
         raise scanner.error(f"it has {len(text)} characters and the limit is {MAX_LENGTH}", MAX_LENGTH)
     scanner.skip_space()

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rund_filter.rows import keep_rows
 
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import MetricsTable, Value, Values
@@ -17,7 +18,6 @@ from rund_daemon.segments.type_lattice import unify_types
 
 from .filters import filter_columns, parse_filter, to_expression
 from .pruning import Pruning
-from .row_filter import keep_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Projection:
     Attributes:
         source: schema message of the table when this was made.
         schema: columns of the result, constants included.
-        read: columns that are taken from the stored batches.
+        needed: columns of the table that the result and the filter need, constants included.
+        read: those of them that are taken from the stored batches.
         constants: values of every row, by column.
         predicate: rows to keep, or None for all.
         pruning: which batches can be skipped for it, or None for none.
@@ -36,6 +37,7 @@ class Projection:
 
     source: bytes
     schema: pa.Schema
+    needed: pa.Schema
     read: pa.Schema
     constants: Values
     predicate: pc.Expression | None
@@ -55,15 +57,37 @@ class Projection:
         schema = full if columns is None else select(full, columns)
         tree = parse_filter(filter_text)
         predicate = to_expression(tree, full) if filter_text else None
-        needed = {*schema.names, *(filter_columns(tree, full) if filter_text else ())}
-        read = pa.schema([field for field in stored if field.name in needed])
+        names = {*schema.names, *(filter_columns(tree, full) if filter_text else ())}
+        needed = pa.schema([field for field in full if field.name in names])
+        read = pa.schema([field for field in stored if field.name in names])
         whole = columns is None and predicate is None and not constants
-        return cls(table.arrow_schema, schema, read, constants, predicate, Pruning.of(tree, stored), whole)
+        return cls(table.arrow_schema, schema, needed, read, constants, predicate, Pruning.of(tree, stored), whole)
 
     @property
     def schema_message(self) -> bytes:
         """The schema of the result as a message."""
         return self.schema.serialize().to_pybytes()
+
+    @property
+    def needed_message(self) -> bytes:
+        """The schema of what is needed as a message."""
+        return self.needed.serialize().to_pybytes()
+
+    @property
+    def needed_constants(self) -> bytes:
+        """The values of needed columns that no file has, as an Arrow stream of one row; empty if there are none."""
+        values = {name: _constant(value) for name, value in self.constants.items() if name in self.needed.names}
+        if not values:
+            return b""
+        sink = pa.BufferOutputStream()
+        row = pa.record_batch({name: pa.repeat(value, 1) for name, value in values.items()})
+        with pa.ipc.new_stream(sink, row.schema) as writer:
+            writer.write_batch(row)
+        return sink.getvalue().to_pybytes()
+
+    def fits(self, head: bytes) -> bool:
+        """Says whether the columns that a segment has are of the types that the reader sees."""
+        return head == self.source or _fits(head, self.read)
 
     def passes(self, head: bytes) -> bool:
         """Says whether batches of a segment can be sent as they are stored."""
@@ -93,6 +117,13 @@ class Projection:
                 column = batch.column(number).cast(wanted.type, safe=False)
                 batch = batch.set_column(number, wanted, column)
         return batch
+
+
+def _fits(head: bytes, wanted: pa.Schema) -> bool:
+    stored = read_head(head)
+    return all(
+        stored.field(field.name).type.equals(field.type) for field in wanted if stored.get_field_index(field.name) >= 0
+    )
 
 
 def select(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

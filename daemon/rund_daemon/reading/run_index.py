@@ -13,12 +13,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from rund_filter.grammar import And, Comparison, Filter, Not, Or, leaves
 
 from rund_daemon.catalog import Snapshot, keys, shelves
 from rund_daemon.catalog.run_fields import Path, RunFields
 from rund_daemon.model import Revision, Uid, Value
 
-from .filter_grammar import And, Comparison, Filter, Not, Or, leaves
 from .filters import RUN_TEXTS, comparer, has_word
 from .order_by import OrderBy, sort_key
 from .positions import Position

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 from pathlib import Path
+from typing import TypeAlias
 
 from rund_daemon.catalog import Catalog, Snapshot, keys, shelves
 from rund_daemon.catalog.lookup import TableState, table_by_uid
 from rund_daemon.errors import CorruptError, InvalidError, Reason, StateError
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.model import BatchRef, Segment, TableMark, Uid
+from rund_daemon.segments.checked_segments import CheckedSegments
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.reader import SegmentReader, StoredBatch
 
 from .pieces import PIECE_BYTES, Part, cut, join
 from .projection import Projection
 from .pruning import Pruning
+from .stored import STORED_BYTES, Candidates, StoredFile, name_files
 
 _PIECE_BATCHES = 512
 # So many are looked at first: of large ones, few fit.
@@ -38,23 +41,38 @@ _SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What to read. `columns` None means all; `row_limit` None means all; both bounds count before filtering."""
+    """What to read. `columns` None means all; `row_limit` None means all; both bounds count before filtering.
+
+    With `stored_files`, rows in sealed files are named instead of given: the reader opens them itself.
+    """
 
     columns: tuple[str, ...] | None = None
     filter: str = ""
     start_row: int = 0
     row_limit: int | None = None
     follow: bool = False
+    stored_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Messages of an Arrow IPC stream. `schema` is empty unless it begins a stream; `next_row` is where to go on."""
+    """Messages of an Arrow IPC stream, or files with rows. `next_row` is where to go on.
+
+    `schema` is empty unless it begins a stream; with it comes what a reader of files needs of them: `stored_schema`
+    and, as an Arrow stream of one row, `stored_constants`.
+    """
 
     schema: bytes
     data: bytes
     next_row: int
     row_count: int
+    files: tuple[StoredFile, ...] = ()
+    stored_schema: bytes = b""
+    stored_constants: bytes = b""
+
+
+_Found: TypeAlias = tuple[bytes, tuple[StoredFile, ...], int]
+"""Data or files of a piece, and the row after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,17 @@ class _Stretch:
     folder: Path
     end: int
 
+    def first(self, size: int) -> _Stretch:
+        """Its first batches, as many as have so many bytes, but one at least."""
+        sizes = accumulate(ref.size for ref in self.refs)
+        count = max(1, sum(1 for total in sizes if total <= size))
+        if count >= len(self.refs):
+            return self
+        refs = self.refs[:count]
+        numbers = {ref.segment for ref in refs}
+        segments = tuple(segment for segment in self.segments if segment.number in numbers)
+        return replace(self, refs=refs, segments=segments, end=self.refs[count].first_row)
+
 
 class MetricsReader:
     """Reads metrics tables."""
@@ -74,6 +103,7 @@ class MetricsReader:
         self._catalog = catalog
         self._layout = layout
         self._feed = feed
+        self._checked = CheckedSegments()
 
     async def read(self, table: Uid, request: ScanRequest) -> AsyncIterator[Piece]:
         """Gives the rows asked for, piece by piece; the first piece always has the schema.
@@ -93,9 +123,10 @@ class MetricsReader:
             known = state.table.arrow_schema
             if projection is None or projection.source != known:
                 projection = Projection.of(state.table, request.columns, request.filter)
-                yield Piece(projection.schema_message, b"", position, state.mark.rows)
+                yield _opening(projection, position, state.mark, stored=request.stored_files)
             stop = state.mark.rows if end is None else min(end, state.mark.rows)
-            async for piece in self._read_range(table, projection, position, stop, state.mark):
+            pieces = self._read_range(table, projection, position, stop, state.mark, stored=request.stored_files)
+            async for piece in pieces:
                 yield piece
             quiet = quiet and position >= stop
             position = max(position, stop)
@@ -106,20 +137,33 @@ class MetricsReader:
                 waiter.cancel()
 
     async def _read_range(
-        self, table: Uid, projection: Projection, begin: int, end: int, mark: TableMark
+        self, table: Uid, projection: Projection, begin: int, end: int, mark: TableMark, *, stored: bool
     ) -> AsyncIterator[Piece]:
         loop = asyncio.get_running_loop()
+        find = self._find_pieces if stored else self._read_pieces
         row = begin
         while row < end:
-            pieces = await loop.run_in_executor(None, self._read_pieces, table, projection, row, end)
-            for data, row in pieces:
-                yield Piece(b"", data, row, mark.rows)
+            pieces = await loop.run_in_executor(None, find, table, projection, row, end)
+            for data, files, row in pieces:
+                yield Piece(b"", data, row, mark.rows, files)
 
-    def _read_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[tuple[bytes, int]]:
-        stretch, failed = self._stretch(table, projection.pruning, begin, end), None
+    def _find_pieces(self, table: Uid, projection: Projection, begin: int, end: int) -> list[_Found]:
+        """Files to read, if what comes next lies in such, or else rows."""
+        stretch = self._stretch(table, projection.pruning, begin, end, STORED_BYTES)
+        candidates = Candidates(table, stretch.folder, stretch.segments, stretch.refs)
+        files, count = name_files(candidates, projection, self._checked, begin, end)
+        if not files:
+            return self._read_pieces(table, projection, begin, end, stretch.first(PIECE_BYTES))
+        return [(b"", tuple(files), stretch.refs[count].first_row if count < len(stretch.refs) else stretch.end)]
+
+    def _read_pieces(
+        self, table: Uid, projection: Projection, begin: int, end: int, stretch: _Stretch | None = None
+    ) -> list[_Found]:
+        stretch, failed = stretch or self._stretch(table, projection.pruning, begin, end), None
         while True:
             try:
-                return self._read_stretch(stretch, projection, begin, end)
+                pieces = self._read_stretch(stretch, projection, begin, end)
+                return [(data, (), row) for data, row in pieces]
             except (FileNotFoundError, CorruptError) as error:
                 # The table may have been sealed or moved since, and its place may be another's by now. So look again
                 # when all is where the catalog says; what fails twice in one place is damaged.
@@ -142,13 +186,13 @@ class MetricsReader:
         *others, (data, _) = pieces or [(b"", stretch.end)]
         return [*others, (data, stretch.end)]
 
-    def _stretch(self, table: Uid, pruning: Pruning | None, begin: int, end: int) -> _Stretch:
+    def _stretch(self, table: Uid, pruning: Pruning | None, begin: int, end: int, limit: int = PIECE_BYTES) -> _Stretch:
         with self._catalog.snapshot() as snapshot:
             record = table_by_uid(snapshot, table)
             run = snapshot.get(shelves.RUNS, record.run_uid) if record else None
             if record is None or run is None:
                 raise StateError(Reason.WRONG_STATE, "the metrics table was removed while it was read")
-            refs, stop = _refs(snapshot, table, pruning, begin, end)
+            refs, stop = _refs(snapshot, table, pruning, (begin, end), limit)
             numbers = dict.fromkeys(ref.segment for ref in refs)
             segments = [snapshot.get(shelves.SEGMENTS, keys.numbered(table, number)) for number in numbers]
         home = self._layout.trashed(run.uid) if run.delete_time else self._layout.run(run.project, run.name)
@@ -174,10 +218,18 @@ async def _any(news: Sequence[asyncio.Future[None]], seconds: float | None) -> b
     return bool(done)
 
 
+def _opening(projection: Projection, position: int, mark: TableMark, *, stored: bool) -> Piece:
+    if not stored:
+        return Piece(projection.schema_message, b"", position, mark.rows)
+    needed, constants = projection.needed_message, projection.needed_constants
+    return Piece(projection.schema_message, b"", position, mark.rows, (), needed, constants)
+
+
 def _refs(
-    snapshot: Snapshot, table: Uid, pruning: Pruning | None, begin: int, end: int
+    snapshot: Snapshot, table: Uid, pruning: Pruning | None, rows: tuple[int, int], limit: int
 ) -> tuple[tuple[BatchRef, ...], int]:
-    """The batches from the one with row `begin` on, as many as fit a piece, and the row up to which that is all."""
+    """The batches of rows from the first on, as many as have so many bytes, and the row up to which that is all."""
+    begin, end = rows
     found = _refs_from(snapshot, table, begin, end)
     refs: list[BatchRef] = []
     size = skipped = 0
@@ -185,7 +237,7 @@ def _refs(
     while window := tuple(islice(found, width)):
         kept = window if pruning is None else pruning.keep(window)
         for ref in kept:
-            if refs and (size + ref.size > PIECE_BYTES or len(refs) == _PIECE_BATCHES):
+            if refs and (size + ref.size > limit or len(refs) == _PIECE_BATCHES):
                 return tuple(refs), ref.first_row
             refs.append(ref)
             size += ref.size

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rund_daemon.catalog import Catalog, Change
+from rund_daemon.catalog import Catalog, Change, shelves
 from rund_daemon.catalog.lookup import (
     RunDetails,
     TableState,
@@ -103,11 +103,17 @@ class Runs:
         with self._catalog.snapshot() as snapshot:
             return find_table(snapshot, name)
 
-    def get_table_by_uid(self, uid: Uid) -> TableState:
-        """Gives a metrics table by uid, whatever its run is called. Raises NotFoundError."""
+    def get_table_by_uid(self, uid: Uid, project: str | None = None) -> TableState:
+        """Gives a metrics table by uid, whatever its run is called and if it is in trash. Raises NotFoundError.
+
+        Args:
+            uid: its uid.
+            project: where it has to be.
+        """
         with self._catalog.snapshot() as snapshot:
             table = table_by_uid(snapshot, uid)
-            if table is None:
+            run = snapshot.get(shelves.RUNS, table.run_uid) if table else None
+            if table is None or (project is not None and (run is None or run.project != project)):
                 raise NotFoundError(Reason.METRICS_TABLE_NOT_FOUND, "the metrics table is gone")
             return with_mark(snapshot, table)
 

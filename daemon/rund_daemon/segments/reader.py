@@ -81,6 +81,10 @@ class SegmentReader:
                     )
                 yield StoredBatch(ref, segment, part)
 
+    def state(self, number: int) -> os.stat_result:
+        """What the file system says of a segment's file."""
+        return os.fstat(self._descriptors[number])
+
     def close(self) -> None:
         """Closes the files."""
         for descriptor in self._descriptors.values():

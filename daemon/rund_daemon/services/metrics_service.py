@@ -9,7 +9,7 @@ from rund_pb.v1 import metrics_service_pb2 as pb
 from rund_pb.v1 import metrics_service_pb2_grpc
 
 from rund_daemon.errors import ExhaustedError, InvalidError, Reason
-from rund_daemon.identity import Clock
+from rund_daemon.identity import Clock, parse_uid
 from rund_daemon.ingest.batches import plain_schema, read_schema
 from rund_daemon.ingest.plain_columns import HistoryRow, batch_of_history
 from rund_daemon.ingest.streams import Ingest, off_loop
@@ -23,10 +23,11 @@ from rund_daemon.runs.metrics_tables import BASE_NAME
 from rund_daemon.tables import InputTables
 
 from .convert import values_from_pb
+from .convert_pieces import piece_to_pb
 from .convert_tables import columns_from_pb, metrics_table_to_pb
 from .convert_times import time_from_pb
 from .interceptor import Context
-from .requests import request_key
+from .requests import is_local, request_key
 from .write_sessions import WriteSessions
 
 # What a byte of scalars costs to look at, in bytes of Arrow data that cost the same.
@@ -93,18 +94,21 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         self, request: pb.ReadMetricsRequest, context: Context
     ) -> AsyncIterator[pb.ReadMetricsResponse]:
         """Sends rows."""
-        state = self._runs.get_table(parse_metrics_table(request.metrics_table, "metrics_table"))
+        name = parse_metrics_table(request.metrics_table, "metrics_table")
+        if request.uid:
+            state = self._runs.get_table_by_uid(parse_uid(request.uid, "uid"), name.project)
+        else:
+            state = self._runs.get_table(name)
         scan = ScanRequest(
             tuple(request.columns.names) if request.HasField("columns") else None,
             request.filter,
             request.start_row,
             request.row_limit if request.HasField("row_limit") else None,
             request.follow,
+            request.stored_files and is_local(context.peer()),
         )
         async for piece in self._reader.read(state.table.uid, scan):
-            yield pb.ReadMetricsResponse(
-                schema=piece.schema, batch=piece.data, next_row=piece.next_row, row_count=piece.row_count
-            )
+            yield piece_to_pb(piece)
 
     async def ListMetricsTables(
         self, request: pb.ListMetricsTablesRequest, context: Context

@@ -41,6 +41,11 @@ def fingerprint(request: Message) -> bytes:
     return hashlib.sha256(same.SerializeToString(deterministic=True)).digest()
 
 
+def is_local(peer: str) -> bool:
+    """Says whether a caller, by gRPC's name of its address, is on this host, where it may see the daemon's files."""
+    return peer.startswith("unix:")
+
+
 def projects_of(request: Any) -> tuple[str | None, ...]:
     """Gives the projects that a request is about, at least one: a name, `-` for all, or None if it names none."""
     if "open" in request.DESCRIPTOR.fields_by_name:

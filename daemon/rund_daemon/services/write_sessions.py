@@ -22,6 +22,7 @@ from rund_daemon.names import parse_metrics_table
 from rund_daemon.runs import Runs
 
 from .convert_tables import metrics_table_to_pb, plain_column_from_pb
+from .requests import is_local
 
 Requests = AsyncIterator[pb.WriteMetricsRequest]
 Responses = AsyncIterator[pb.WriteMetricsResponse]
@@ -65,8 +66,8 @@ class WriteSessions:
             if opening.arrow_schema:
                 stream.set_schema(opening.arrow_schema, "open.arrow_schema")
             position = await self._ingest.position(stream)
-            local = peer.startswith("unix:")
-            staging = await self._offer(stream) if local and opening.staging and opening.arrow_schema else None
+            wanted = is_local(peer) and opening.staging and opening.arrow_schema
+            staging = await self._offer(stream) if wanted else None
             yield self._opened(stream, state, position, staging)
             async for response in session.acks():
                 yield response

@@ -5,7 +5,9 @@ LogScalars is for callers without Arrow; what this client logs goes through the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 from rund_pb.v1 import metrics_service_pb2 as pb
@@ -66,18 +68,34 @@ def list_metrics_tables(transport: Transport, run: str, page_size: int = 0) -> I
         request.page_token = answer.next_page_token
 
 
-def read_metrics(transport: Transport, name: str, rows: RowRequest) -> Iterator[pa.RecordBatch]:
-    """Gives rows in the order of their commits; see ``read_batches``."""
+def read_metrics(transport: Transport, table: MetricTableInfo, rows: RowRequest) -> Iterator[pa.RecordBatch]:
+    """Gives rows in the order of their commits; see ``read_batches``.
+
+    On the daemon's host those in sealed files are mapped, unless ``RUND_MAPPING`` is ``0``.
+
+    Args:
+        transport: Where.
+        table: Which. It is found by its resource name at first; then the read goes on by its uid, whatever its run is
+            called by then, and if it is in trash.
+        rows: Which of its rows.
+    """
+    found = ""
 
     def ask(rest: RowRequest) -> Iterator[RowAnswer]:
+        nonlocal found
         request = pb.ReadMetricsRequest(
-            metrics_table=name,
+            metrics_table=table.resource_name,
             columns=None if rest.columns is None else pb.ColumnSelection(names=rest.columns),
             filter=rest.filter,
             start_row=rest.start_row,
             row_limit=rest.row_limit,
             follow=rest.follow,
+            stored_files=rest.stored_files,
+            uid=found,
         )
-        return transport.stream(lambda stubs: stubs.metrics.ReadMetrics, request)
+        for answer in transport.stream(lambda stubs: stubs.metrics.ReadMetrics, request):
+            found = table.uid
+            yield answer
 
-    return read_batches(ask, rows, transport.reconnect)
+    maps = transport.address.startswith("unix:") and os.environ.get("RUND_MAPPING") != "0"
+    return read_batches(ask, replace(rows, stored_files=maps), transport.reconnect)

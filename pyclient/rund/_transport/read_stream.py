@@ -1,20 +1,22 @@
 """Rows that the daemon sends, as Arrow batches.
 
 An answer of ReadMetrics or ReadTable holds a schema message, record batch messages back to back, or both.
-They are taken apart without a copy. A read that was cut short because the daemon went away goes on at the
-next row.
+They are taken apart without a copy. On the daemon's host an answer of ReadMetrics may name files instead. A read that
+was cut short because the daemon went away, or a file, goes on at the next row.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
 from rund._errors import DaemonUnavailableError
+from rund._stored_files import StoredBatch, StoredFile, StoredFileGoneError, map_rows
+from rund._stored_rows import StoredRows
 
 from .channel import UNAVAILABLE_TIMEOUT_S
 from .retry import pauses
@@ -30,6 +32,7 @@ class RowRequest:
         start_row: The first row, from 0, before filtering.
         row_limit: How many rows from there, before filtering; None: all.
         follow: Whether to go on with rows that are committed later.
+        stored_files: Whether the daemon may name files instead of sending their rows.
     """
 
     columns: tuple[str, ...] | None = None
@@ -37,6 +40,7 @@ class RowRequest:
     start_row: int = 0
     row_limit: int | None = None
     follow: bool = False
+    stored_files: bool = False
 
     def after(self, next_row: int) -> RowRequest:
         """What is left of the request when all rows before ``next_row`` were read."""
@@ -60,6 +64,22 @@ class RowAnswer(Protocol):
         """Where to go on after this answer."""
 
 
+class StoredAnswer(RowAnswer, Protocol):
+    """What ReadMetricsResponse has besides."""
+
+    @property
+    def stored_files(self) -> Sequence[Any]:
+        """Messages of type StoredFile."""
+
+    @property
+    def stored_schema(self) -> bytes:
+        """One Arrow IPC schema message."""
+
+    @property
+    def stored_constants(self) -> bytes:
+        """An Arrow IPC stream of one row, or nothing."""
+
+
 def read_batches(
     ask: Callable[[RowRequest], Iterator[RowAnswer]], request: RowRequest, reconnect: Callable[[], None]
 ) -> Iterator[pa.RecordBatch]:
@@ -81,6 +101,9 @@ def read_batches(
                 yield from reader.take(answer)
                 waits, give_up = pauses(), time.monotonic() + UNAVAILABLE_TIMEOUT_S
             return
+        except StoredFileGoneError:
+            reader.miss()
+            continue
         except DaemonUnavailableError:
             pause = next(waits)
             if time.monotonic() + pause > give_up:
@@ -95,6 +118,14 @@ class _RowReader:
     def __init__(self, request: RowRequest) -> None:
         self.request = request
         self._schema: pa.Schema | None = None
+        self._stored: StoredRows | None = None
+        self._missed_row = -1
+
+    def miss(self) -> None:
+        """A file could not be opened. What is missed twice in one place is to be sent, like all that follows."""
+        if self._missed_row == self.request.start_row:
+            self.request = replace(self.request, stored_files=False)
+        self._missed_row = self.request.start_row
 
     def take(self, answer: RowAnswer) -> Iterator[pa.RecordBatch]:
         # Each access to a bytes field of a message copies it.
@@ -105,9 +136,43 @@ class _RowReader:
             if self._schema is None or not schema.equals(self._schema, check_metadata=True):
                 self._schema = schema
                 yield pa.RecordBatch.from_pylist([], schema=schema)
+            if self.request.stored_files:
+                self._stored = _stored_rows(schema, cast("StoredAnswer", answer), self.request.filter)
+        if self._stored is not None:
+            yield from self._stored.take(map_rows(_files(cast("StoredAnswer", answer))))
         if data and self._schema is not None:
             yield from _unpack(data, self._schema)
         self.request = self.request.after(answer.next_row)
+
+
+def _files(answer: StoredAnswer) -> list[StoredFile]:
+    return [
+        StoredFile(
+            file.path,
+            file.inode,
+            file.size,
+            file.modify_time_ns,
+            tuple(
+                StoredBatch(batch.offset, batch.length, batch.skipped_rows, batch.row_count) for batch in file.batches
+            ),
+        )
+        for file in answer.stored_files
+    ]
+
+
+def _stored_rows(schema: pa.Schema, answer: StoredAnswer, filter_text: str) -> StoredRows | None:
+    head = answer.stored_schema
+    if not head:
+        return None  # an older daemon, which names no files
+    needed = pa.ipc.read_schema(pa.py_buffer(head))
+    return StoredRows.of(schema, needed, _constants(answer.stored_constants), filter_text)
+
+
+def _constants(stream: bytes) -> dict[str, Any]:
+    if not stream:
+        return {}
+    row = pa.ipc.open_stream(stream).read_next_batch()
+    return {name: row.column(name)[0] for name in row.schema.names}
 
 
 def _unpack(data: bytes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -21,12 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rund_daemon.errors import InvalidError, Reason
-from rund_daemon.reading.filter_literals import Literal, make_literal
-from rund_daemon.reading.scanner import Scanner, Token
-
-FIELD = "filter"
-"""The field that errors blame."""
+from .errors import FilterError
+from .literals import Literal, make_literal
+from .scanner import Scanner, Token
 
 MAX_LENGTH = 8_192
 MAX_DEPTH = 32
@@ -102,9 +99,9 @@ def parse_filter(text: str) -> Filter:
     """Parses a filter. An empty one holds everywhere.
 
     Raises:
-        InvalidError: INVALID_FILTER, with the column (from 1) where it goes wrong as metadata `position`.
+        FilterError: it can't be parsed.
     """
-    scanner = Scanner(text, FIELD, Reason.INVALID_FILTER)
+    scanner = Scanner(text)
     if len(text) > MAX_LENGTH:
         raise scanner.error(f"it has {len(text)} characters and the limit is {MAX_LENGTH}", MAX_LENGTH)
     scanner.skip_space()
@@ -116,9 +113,9 @@ def parse_filter(text: str) -> Filter:
     return tree
 
 
-def filter_error(message: str, position: int) -> InvalidError:
+def filter_error(message: str, position: int) -> FilterError:
     """Makes the error of a filter that can be parsed and not carried out."""
-    return Scanner("", FIELD, Reason.INVALID_FILTER).error(message, position)
+    return Scanner("").error(message, position)
 
 
 def leaves(tree: Filter) -> Iterator[Comparison | Word]:

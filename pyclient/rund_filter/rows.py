@@ -1,4 +1,4 @@
-"""Keeps the rows of a table that an expression holds for, on the thread that asks.
+"""Finds and keeps the rows of a table that an expression holds for, on the thread that asks.
 
 `Table.filter` hands each call to Arrow's pool of threads. For the few megabytes that are filtered at a time, and on a
 machine whose cores are training, the way there and back costs more than the filter.
@@ -6,8 +6,20 @@ machine whose cores are training, the way there and back costs more than the fil
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+def rows_kept(table: pa.Table, predicate: pc.Expression) -> Any:
+    """Says of each row whether the predicate is true for it: a boolean array."""
+    from pyarrow import acero  # noqa: PLC0415  # as below
+
+    source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
+    options = acero.ProjectNodeOptions([predicate], ["kept"])
+    kept = acero.Declaration("project", options, [source]).to_table(use_threads=False).column("kept")
+    return kept.combine_chunks() if kept.num_chunks != 1 else kept.chunk(0)
 
 
 def keep_rows(table: pa.Table, predicate: pc.Expression) -> pa.Table:

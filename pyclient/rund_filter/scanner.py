@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rund_daemon.errors import InvalidError, Reason
+from .errors import FilterError
 
 _SPACE = re.compile(r"\s*")
 _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
@@ -41,14 +41,10 @@ class Scanner:
 
     Attributes:
         text: the text.
-        field: path of the request's field that it came in.
-        reason: of the errors.
         position: the next character.
     """
 
     text: str
-    field: str
-    reason: Reason
     position: int = 0
 
     @property
@@ -101,10 +97,10 @@ class Scanner:
                 return tuple(names)
             self.position += 1
 
-    def error(self, message: str, position: int | None = None) -> InvalidError:
+    def error(self, message: str, position: int | None = None) -> FilterError:
         """Makes the error of the text, at a position or where it is read to."""
         column = (self.position if position is None else position) + 1
-        return InvalidError(self.field, f"column {column}: {message}", reason=self.reason, position=column)
+        return FilterError(f"column {column}: {message}", column)
 
     def _unescape(self, part: str, position: int) -> str:
         if not part.startswith("\\"):

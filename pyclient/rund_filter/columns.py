@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from rund_daemon.reading.filter_grammar import (
+from .grammar import (
     And,
     Comparison,
     Filter,
@@ -31,7 +31,7 @@ from rund_daemon.reading.filter_grammar import (
     filter_error,
     leaves,
 )
-from rund_daemon.reading.filter_literals import Literal, clock_ns, duration_ns
+from .literals import Literal, clock_ns, duration_ns
 
 Expression: TypeAlias = Any
 """A pyarrow.compute.Expression; the stubs give its operators no types."""
@@ -64,7 +64,7 @@ def to_expression(tree: Filter, schema: pa.Schema) -> pc.Expression:
     """Makes the expression that is true for the rows that a filter keeps, and false for all others.
 
     Raises:
-        InvalidError: INVALID_FILTER, if it names an unknown column or compares one with what it can't be.
+        FilterError: if it names an unknown column or compares one with what it can't be.
     """
     expression: pc.Expression = _build(tree, schema)
     return expression
@@ -74,7 +74,7 @@ def filter_columns(tree: Filter, schema: pa.Schema) -> frozenset[str]:
     """Gives the columns that a filter looks at.
 
     Raises:
-        InvalidError: INVALID_FILTER, if it names an unknown column.
+        FilterError: if it names an unknown column.
     """
     comparisons = [leaf for leaf in leaves(tree) if isinstance(leaf, Comparison)]
     return frozenset(_find(comparison, schema)[0] for comparison in comparisons)
