@@ -44,8 +44,8 @@ demo: $(RUND) ## train on real digits with 4 processes, then show what was recor
 ##@ Test it
 
 .PHONY: test
-test: $(RUND) $(TEST) ## run the tests, but the long ones and those with tools of others (PYTEST_ARGS="-k name" and the like are passed on)
-	$(BIN)/pytest -m "not long and not node and not browser and not tools and not reduce" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+test: $(RUND) $(TEST) ## run the tests, but not the long ones and those of the targets below (PYTEST_ARGS="-k name" and the like are passed on)
+	$(BIN)/pytest -m "not long and not power and not node and not browser and not tools and not reduce" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
@@ -54,7 +54,7 @@ test-all: $(RUND) $(TEST) $(TOOLS) ## run all tests, the long ones too
 .PHONY: test-power
 test-power: $(RUND) $(TEST) ## lose power at every ack and at many other moments (needs strace, and installs it as root on Debian)
 	command -v strace >/dev/null || { apt-get update --quiet=2 && apt-get install --yes strace; }
-	$(BIN)/pytest -rs -m "not long" tests/chaos/test_power_loss.py $(PYTEST_ARGS)
+	$(BIN)/pytest -rs -m "power and not long" tests/chaos $(PYTEST_ARGS)
 
 .PHONY: test-kills
 test-kills: $(RUND) $(TEST) ## kill trainers, daemons and adopters a thousand times, which takes half an hour
@@ -88,7 +88,7 @@ test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-run
 .PHONY: test-torch
 test-torch: .venvs/torch/.has-rund ## run the client under a real PyTorch: DataLoader workers of every start method, tensors
 	.venvs/torch/bin/python -c 'import torch; print("torch", torch.__version__)'
-	.venvs/torch/bin/pytest -m torch tests $(PYTEST_ARGS)
+	.venvs/torch/bin/pytest -m torch tests/process tests/pyclient $(PYTEST_ARGS)
 
 ##@ Keep it tidy
 
@@ -155,6 +155,10 @@ help: ## this list
 	@echo
 
 # --- what the targets stand on ---
+
+# What is heavy, or must not meet rund, has an environment of its own. `.ci/run` makes them while the checks run.
+.PHONY: environments
+environments: $(NODE) $(TOOLS) $(REDUCE) .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund
 
 $(PIP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,23 @@ def generate(source_root: Path) -> None:
     services = [name for name in protos if name.endswith("_service.proto")]
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     plugins = _plugin_flags()
-    root = str(source_root)
-    includes = [f"-I{root}", f"-I{well_known}"]
-    runs = [
-        [*includes, *plugins, f"--python_out={root}", f"--mypy_out=quiet:{root}", *protos],
-        [*includes, *plugins, f"--grpc_python_out={root}", f"--mypy_grpc_out=quiet:{root}", *services],
-    ]
-    for arguments in runs:
-        if protoc.main(["protoc", *arguments]) != 0:
-            raise RuntimeError(f"protoc failed on {root}")
+    includes = [f"-I{source_root}", f"-I{well_known}"]
+    with tempfile.TemporaryDirectory(dir=source_root) as made:
+        runs = [
+            [*includes, *plugins, f"--python_out={made}", f"--mypy_out=quiet:{made}", *protos],
+            [*includes, *plugins, f"--grpc_python_out={made}", f"--mypy_grpc_out=quiet:{made}", *services],
+        ]
+        for arguments in runs:
+            if protoc.main(["protoc", *arguments]) != 0:
+                raise RuntimeError(f"protoc failed on {source_root}")
+        for new in sorted(Path(made).rglob("*_pb2*")):
+            _put(new, source_root / new.relative_to(made))
+
+
+def _put(new: Path, old: Path) -> None:
+    """Replaces a file in one step, and only if it differs: other processes may be reading it."""
+    if not old.exists() or old.read_bytes() != new.read_bytes():
+        new.replace(old)
 
 
 def _plugin_flags() -> list[str]:

@@ -72,15 +72,42 @@ StartDaemon = Callable[..., RunningDaemon]
 
 
 @pytest.fixture(scope="session")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaemon]:
-    """Starts daemons, each on a new root: `daemon()` or `daemon("--listen", "tcp:127.0.0.1:0")`."""
-    started: list[RunningDaemon] = []
+def started_daemons() -> list[RunningDaemon]:
+    """All that were started in this session, in order."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory, started_daemons: list[RunningDaemon]) -> StartDaemon:
+    """Starts daemons, each on a new root: `daemon()` or `daemon("--listen", "tcp:127.0.0.1:0")`.
+
+    They end with the test or the module whose fixtures have started them.
+    """
 
     def start(*flags: str) -> RunningDaemon:
-        started.append(RunningDaemon(tmp_path_factory.mktemp("root"), flags))
-        return started[-1]
+        started_daemons.append(RunningDaemon(tmp_path_factory.mktemp("root"), flags))
+        return started_daemons[-1]
 
-    yield start
-    for running in started:
+    return start
+
+
+@pytest.fixture(scope="module", autouse=True)
+def daemons_end_with_the_module(started_daemons: list[RunningDaemon]) -> Iterator[None]:
+    """Dozens of idle daemons would take a tenth of the processors from the tests that follow."""
+    yield from end_daemons(started_daemons)
+
+
+@pytest.fixture(autouse=True)
+def daemons_end_with_the_test(started_daemons: list[RunningDaemon]) -> Iterator[None]:
+    """A fixture of this scope comes after those of the module, and before the others of the test."""
+    yield from end_daemons(started_daemons)
+
+
+def end_daemons(started: list[RunningDaemon]) -> Iterator[None]:
+    """Kills, afterwards, those that were started meanwhile."""
+    before = len(started)
+    yield
+    while len(started) > before:
+        running = started.pop()
         if running.process.poll() is None:
-            running.stop()
+            running.kill()

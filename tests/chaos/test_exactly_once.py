@@ -74,8 +74,8 @@ def kill_while_they_write(daemon: RawDaemon, steps: int, pause_s: float, kills: 
     assert not daemon.log("request_failed")
 
 
-def test_eight_writers_and_a_daemon_that_is_killed_five_times(daemon: RawDaemon) -> None:
-    kill_while_they_write(daemon, steps=6_000, pause_s=0.02, kills=5, seed=1)
+def test_eight_writers_and_a_daemon_that_is_killed_three_times(daemon: RawDaemon) -> None:
+    kill_while_they_write(daemon, steps=4_000, pause_s=0.02, kills=3, seed=1)
 
 
 @pytest.mark.long

@@ -40,7 +40,7 @@ from tests.process.raw_daemon import (
     values,
 )
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.power, pytest.mark.timeout(600)]
 
 ROWS = 10
 SURVIVORS: tuple[Survivors, ...] = ("none", "some", "first", "all")

@@ -40,6 +40,10 @@ class Training:
     out: str
     error: str
 
+    def count(self) -> int:
+        """How many rows of ``history`` there are."""
+        return sum(table.row_count for table in self.run.metrics_tables if table.name == "history")
+
     def rows(self) -> list[dict[str, Any]]:
         """All rows of ``history``."""
         tables = [table for table in self.run.metrics_tables if table.name == "history"]

@@ -22,7 +22,7 @@ FLOW = """
         while not stop.is_set():
             run.log({"who": f"flow {number}"}, step)
             step += 1
-            if step % 100 == 0:
+            if step % 20 == 0:
                 time.sleep(0.001)
         counts[number] = step
     counts = {}
@@ -36,20 +36,21 @@ FLOW = """
 """
 
 
-def check(root: Path, script: str, children: int) -> None:
-    training = train(root, FLOW + script)
+def check(root: Path, script: str, children: int, *arguments: str) -> None:
+    training = train(root, FLOW + script, *arguments)
     flowed = int(training.out)
     # The rows of the children are adopted, which comes when it comes; 3 rows a child.
-    wait_until(lambda: len(training.rows()) >= 1 + flowed + 3 * children, "rows of children are missing")
+    wait_until(lambda: training.count() >= 1 + flowed + 3 * children, "rows of children are missing")
     rows = training.rows()
     assert len(rows) == 1 + flowed + 3 * children
     assert len({(row["who"], row["step"]) for row in rows}) == len(rows), "each row once"
     wait_until(lambda: not list((root / "journals").iterdir()), "journals stay")
 
 
-def test_100_forks_each_of_which_logs(root: Path) -> None:
+@pytest.mark.parametrize("forks", [40, pytest.param(400, marks=pytest.mark.long)])
+def test_many_forks_each_of_which_logs(root: Path, forks: int) -> None:
     script = """
-    for number in range(100):
+    for number in range(int(sys.argv[3])):
         pid = os.fork()
         if pid == 0:
             for step in range(3):
@@ -58,7 +59,7 @@ def test_100_forks_each_of_which_logs(root: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     end()
     """
-    check(root, script, 100)
+    check(root, script, forks, str(forks))
 
 
 def test_forks_from_threads_and_from_signal_handlers(root: Path) -> None:
@@ -145,7 +146,7 @@ def test_pools_of_every_start_method(root: Path, tmp_path: Path, method: str) ->
     head = "import runpy, sys\n"
     script = f"sys.argv[0] = {str(tmp_path / 'training.py')!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     training = train(root, script, method, head=head)
-    wait_until(lambda: len(training.rows()) >= 91, "rows of workers are missing")
+    wait_until(lambda: training.count() >= 91, "rows of workers are missing")
     rows = training.rows()
     assert sorted((row["who"], row["step"]) for row in rows if row["who"] != "main") == sorted(
         (f"worker {number}", step) for number in range(30) for step in range(3)

@@ -23,7 +23,7 @@ def root(daemon: Any) -> Path:
 
 
 def who(training: Training, count: int) -> Counter[str]:
-    wait_until(lambda: len(training.rows()) >= count, "rows are missing")
+    wait_until(lambda: training.count() >= count, "rows are missing")
     rows = training.rows()
     assert len(rows) == count, "a row is there twice"
     return Counter(row["who"] for row in rows)

@@ -74,7 +74,7 @@ def test_workers_of_a_data_loader_log(root: Path, tmp_path: Path, method: str, w
     program = str(tmp_path / "training.py")
     script = f"import runpy\nsys.argv[0] = {program!r}\nrunpy.run_path({program!r}, run_name='__main__')"
     training = train(root, script, method, workers, head="import sys\n", deadlock_s=300)
-    wait_until(lambda: len(training.rows()) >= 3 * (64 + 8), "rows are missing")
+    wait_until(lambda: training.count() >= 3 * (64 + 8), "rows are missing")
     rows = training.rows()
     samples = sorted(row["sample"] for row in rows if row["who"] == "worker")
     assert samples == sorted([*range(64)] * 3), "each sample of each epoch once"

@@ -127,8 +127,12 @@ def test_one_refused_call_is_one_line_in_the_log(daemon: RawDaemon, table: str) 
     assert line["reason"] == "SEQUENCE_GAP"
 
 
-def test_mutated_messages_hurt_nobody_else(daemon: RawDaemon, table: str) -> None:
-    """2,000 broken messages beside a stream that goes on. The daemon that answers at the end is the first one."""
+@pytest.mark.parametrize("each", [100, pytest.param(500, marks=pytest.mark.long)])
+def test_mutated_messages_hurt_nobody_else(daemon: RawDaemon, table: str, each: int) -> None:
+    """Broken messages, each in a stream of its own, beside one that goes on. The daemon at the end is the first one.
+
+    In one stream after the other, 2,000 of them: test_hostile_batches.py.
+    """
     pid = daemon.process.pid
     hostile = create_table(daemon, create_run(daemon).name).name
     done = threading.Event()
@@ -145,7 +149,7 @@ def test_mutated_messages_hurt_nobody_else(daemon: RawDaemon, table: str) -> Non
     neighbour.start()
     outcomes: set[str] = set()
     for seed, batch in enumerate(sample_batches()):
-        for number, data in enumerate(mutated(batch_bytes(batch), 500, seed)):
+        for number, data in enumerate(mutated(batch_bytes(batch), each, seed)):
             message = Write(batch=Write.Batch(sequence=1, arrow_batch=data))
             try:
                 write(daemon, opening(hostile, f"{seed}-{number}", schema=batch.schema), message, closing())

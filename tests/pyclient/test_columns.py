@@ -217,6 +217,7 @@ def test_tensors() -> None:
     assert column([FakeTensor(np.array(0.5)), FakeTensor(np.array(1))]).to_pylist() == [0.5, 1.0]
 
 
+@pytest.mark.torch
 def test_real_tensors() -> None:
     torch = pytest.importorskip("torch")
     weights = torch.eye(2, dtype=torch.bfloat16, requires_grad=True)

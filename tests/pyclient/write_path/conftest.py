@@ -18,6 +18,8 @@ from rund._journal_recovery import LeftJournal, left_journals, read_left_journal
 from rund._transport import RowRequest, Transport, WriteStream, metrics_calls, run_calls
 from rund._transport.run_calls import NewRun
 
+from tests.conftest import RunningDaemon
+
 Row = tuple[int, dict[str, Value]]
 
 
@@ -95,9 +97,11 @@ class LiveRun:
 
 
 @pytest.fixture(scope="session")
-def shared_daemon(daemon: Callable) -> object:
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
     """A daemon that no test kills."""
-    return daemon()
+    running = RunningDaemon(tmp_path_factory.mktemp("root"))
+    yield running
+    running.kill()
 
 
 @pytest.fixture
