@@ -24,6 +24,7 @@ SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --maxprocesses 4 --dist worksteal
 # Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.
 PIP := .venv/.has-pip
 RUND := .venv/.has-rund
+DEMO := .venv/.has-libraries-for-maps
 TEST := .venv/.has-test-tools
 LINT := .venv/.has-lint-tools
 DOCS := .venv/.has-docs-tools
@@ -38,7 +39,7 @@ PROTOS := $(shell find protos -name '*.proto')
 venv: $(RUND) ## make .venv with rund in it (activate it: . .venv/bin/activate)
 
 .PHONY: demo
-demo: $(RUND) ## train on real digits with 4 processes, then show what was recorded
+demo: $(DEMO) ## train on real digits with 4 processes, then show what was recorded, and maps of the hidden layer
 	$(BIN)/python examples/digits.py
 
 ##@ Test it
@@ -170,6 +171,11 @@ $(PIP):
 # The editable install runs protoc over protos/, so it is repeated when a .proto changes.
 $(RUND): $(PIP) pyproject.toml hatch_build.py $(PROTOS)
 	$(BIN)/python -m pip install --editable '.[demo]'
+	@touch $@
+
+# Not every Python has umap-learn's compiler; the demo then says that it leaves the maps out.
+$(DEMO): $(RUND)
+	$(BIN)/python -m pip install --editable '.[demo,reduce]' || echo "the libraries for maps can't be installed here"
 	@touch $@
 
 $(TEST): $(RUND)

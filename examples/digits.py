@@ -3,8 +3,9 @@
     make demo
 
 Every process logs its loss at each step, and after each epoch one row for each of its samples: the loss, what was
-predicted and how surely, and the activations of the hidden layer. The rows refer to the table of digits, so that the
-ten worst ones can be looked at when the training is over.
+predicted and how surely, and in a table for each epoch the activations of the hidden layer. The rows refer to the table
+of digits, so that the ten worst ones can be looked at when the training is over, and a map of the hidden layer, one for
+all epochs, shows how the network learns to tell them apart.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def main() -> None:
     picture = output / "digits.png"
     draw(run, worst, picture)
     print(f"\nThe loss curves and these ten digits: {picture}")
+    draw_maps(run, output)
     print(f"The daemon goes on until it is told to stop: rund stop --root {output / 'root'}")
 
 
@@ -119,9 +121,17 @@ def train(rank: int, digits_url: str, epochs: int, all_reduce: AllReduce) -> Non
                     "loss": -np.log(probabilities[np.arange(len(mine)), labels[mine]]),
                     "predicted": probabilities.argmax(axis=1),
                     "confidence": probabilities.max(axis=1),
-                    "hidden": hidden,  # a 2-D float array is kept as a column of embeddings
                 }
             )
+            # Four writers of one table: they give it the same name.
+            with run.metrics_writer(
+                f"hidden-{epoch}",
+                column_schemas={"predicted": LABEL},
+                foreign_table_url=digits_url,
+                constants={"epoch": epoch},
+            ) as layer:
+                # A 2-D float array is kept as a column of embeddings.
+                layer.add_batch({"example_id": mine, "predicted": probabilities.argmax(axis=1), "hidden": hidden})
 
 
 def read_digits(digits: rund.Table) -> tuple[Floats, Integers]:
@@ -268,6 +278,20 @@ def draw_losses(axes: Axes, history: rund.Table, samples: rund.Table) -> None:
     axes.set_title("Loss of four processes that train one network", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
+
+
+def draw_maps(run: rund.Run, output: Path) -> None:
+    """Draws the hidden layer: one map for all epochs, fitted on the last one."""
+    try:
+        run.reduce_embeddings_per_dataset(n_components=2, random_state=0)
+    except rund.UnsupportedError as error:
+        print(f"The maps of the hidden layer are left out: {error}")
+        return
+    page, picture = output / "digits-map.html", output / "digits-map.png"
+    run.plot_embedding(page, color="label")
+    run.plot_embedding(picture, color="label", by="epoch")
+    print(f"The hidden layer after each epoch, in one space: {picture}")
+    print(f"After the last one, to zoom into, coloured by any column: {page}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,10 @@ def test_digits(tmp_path: Path) -> None:
     picture = tmp_path / "digits.png"
     assert str(picture) in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+    if "The maps of the hidden layer are left out" in result.stdout:
+        assert find_spec("umap") is None
+        return
+    # A map of the last epoch, and one of all ten.
+    assert all(str(tmp_path / name) in result.stdout for name in ("digits-map.html", "digits-map.png"))
+    assert (tmp_path / "digits-map.png").read_bytes().startswith(b"\x89PNG")
+    assert "1,797 points" in (tmp_path / "digits-map.html").read_text()
