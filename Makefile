@@ -21,6 +21,8 @@ export PIP_QUIET := 1
 
 BIN := .venv/bin
 SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --maxprocesses 4 --dist worksteal
+# Compilation is most of what these take, and each method has its own: one process compiles for each of them.
+BY_METHOD = --numprocesses $(if $(filter 0,$(TEST_WORKERS)),0,2) --dist loadgroup
 # Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.
 PIP := .venv/.has-pip
 RUND := .venv/.has-rund
@@ -77,7 +79,7 @@ test-imports: $(RUND) $(TEST) $(TOOLS) ## import what W&B, MLflow, TensorBoard a
 
 .PHONY: test-reduce
 test-reduce: $(REDUCE) ## make maps with real umap-learn and pacmap, which are too heavy for .venv
-	.venvs/reduce/bin/pytest -m reduce tests/reduction $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive .venvs/reduce/bin/pytest -m reduce $(BY_METHOD) tests/reduction $(PYTEST_ARGS)
 
 .PHONY: test-protobuf
 test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf
@@ -133,6 +135,10 @@ bench: $(RUND) ## measure rund beside other trackers, and write docs/performance
 .PHONY: bench-quick
 bench-quick: $(RUND) ## measure rund and the limits alone, in a minute or so
 	$(BIN)/python benchmarks/beside_peers.py --quick $(BENCH_ARGS)
+
+.PHONY: bench-reductions
+bench-reductions: $(REDUCE) ## measure maps of 100,000 vectors beside umap-learn, in 15 minutes (BENCH_ARGS="--quick" and the like)
+	.venvs/reduce/bin/python benchmarks/reductions.py $(BENCH_ARGS)
 
 .PHONY: bench-runs
 bench-runs: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/results/

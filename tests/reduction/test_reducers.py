@@ -2,21 +2,22 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rund_daemon.errors import InvalidError
-from rund_daemon.reducers.fitted import load, save
+from rund_daemon.reducers.chunks import chunks_of, mapper_of
+from rund_daemon.reducers.fitted import Fitted, load, save
 from rund_daemon.reducers.fitting import fit
 from rund_daemon.reducers.parameters import Parameters
 from rund_daemon.reducers.transforming import transform
 
 pytestmark = [pytest.mark.reduce, pytest.mark.filterwarnings("default")]
 
-METHODS = ("umap", "pacmap")
+# Each is compiled by a process of its own, while the other is.
+METHODS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("umap", "pacmap")]
 Digits = tuple[np.ndarray, np.ndarray]
 
 
@@ -78,11 +79,12 @@ def test_another_seed_gives_another_map(method: str, digits: Digits) -> None:
 
 
 class OneByOneBackwards:
-    """Carries chunks out in another order than they came."""
+    """Maps chunks in another order than they come in."""
 
-    def map(self, work: Callable[[np.ndarray], np.ndarray], chunks: Iterable[np.ndarray]):
-        done = {number: work(chunk) for number, chunk in reversed(list(enumerate(chunks)))}
-        return [done[number] for number in sorted(done)]
+    def map(self, fitted: Fitted, rows: np.ndarray):
+        mapper = mapper_of(fitted)
+        done = [mapper(chunk) for chunk in reversed(chunks_of(fitted, rows))]
+        return reversed(done)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from rund_daemon.errors import InvalidError
+from rund_daemon.reducers import equal_rows
+from rund_daemon.reducers.equal_rows import equal_row_of, first_of_each
 from rund_daemon.reducers.fitted import load, save
-from rund_daemon.reducers.fitting import first_of_each, fit, sample
+from rund_daemon.reducers.fitting import fit, sample
 from rund_daemon.reducers.parameters import Parameters, check_parameters
 from rund_daemon.reducers.transforming import transform
 from rund_daemon.reducers.vectors import check_widths, read_vectors
@@ -96,6 +98,20 @@ def test_a_reducer_takes_vectors_of_its_width_only() -> None:
 
 
 def test_repeated_rows_are_fitted_once() -> None:
+    values = np.array([[1, 2], [0, 0], [1, 2], [3, 4], [0, 0]], dtype=np.float32)
+    assert first_of_each(values).tolist() == [0, 1, 3]
+
+
+def test_rows_are_found_that_are_equal_byte_for_byte() -> None:
+    basis = np.random.default_rng(0).normal(size=(40_000, 3)).astype(np.float32)
+    chosen = np.array([39_999, 0, 17, 20_000])
+    rows = np.concatenate([basis[chosen], basis[chosen] * np.float32(1.0001)])
+    assert equal_row_of(rows, basis).tolist() == [*chosen, -1, -1, -1, -1]
+    assert equal_row_of(basis[:0], basis).tolist() == []
+
+
+def test_rows_whose_hashes_are_the_same_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equal_rows, "_hashes", lambda rows: np.zeros(len(rows), dtype=np.uint64))
     values = np.array([[1, 2], [0, 0], [1, 2], [3, 4], [0, 0]], dtype=np.float32)
     assert first_of_each(values).tolist() == [0, 1, 3]
 

@@ -1,11 +1,12 @@
 """What a fit leaves, and its file: one Arrow IPC file that any reader opens, and no pickle.
 
 A row is a row it was fitted on: its vector, its place in the map, its neighbours and their distances. What there is
-once stands in the metadata of the schema as JSON.
+once stands in the metadata of the schema, as JSON and as arrays in numpy's format.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,11 @@ from .parameters import CHUNK_ROWS, Parameters
 from .vectors import Indices, Matrix
 
 METADATA_KEY = b"rund:reducer"
+ARRAY_KEY = b"rund:reducer:array:"
+"""With the array's name behind it; the value is what `numpy.save` writes."""
 FORMAT = 1
+CELLS_FOUND = "cell_found"
+"""The number that says which share of neighbours was found, where not all rows were compared with all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Fitted:
         scaler: what vectors pass first, if anything.
         origin: how it was made.
         chunk_rows: rows that are transformed together.
+        path: the file that it was saved to or loaded from, if it was; such a file never changes.
     """
 
     kind: str
@@ -83,10 +89,11 @@ class Fitted:
     neighbours: Indices
     distances: Matrix
     numbers: Mapping[str, float] = field(default_factory=dict)
-    arrays: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     scaler: Scaler | None = None
     origin: Origin = field(default_factory=Origin)
     chunk_rows: int = CHUNK_ROWS
+    path: Path | None = field(default=None, init=False)
 
     @property
     def width(self) -> int:
@@ -115,15 +122,16 @@ def save(fitted: Fitted, path: Path) -> None:
         "parameters": json.loads(fitted.parameters.to_json()),
         "n_neighbors": fitted.n_neighbors,
         "numbers": dict(fitted.numbers),
-        "arrays": {name: values.tolist() for name, values in fitted.arrays.items()},
         "scaler": None if scaler is None else {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()},
         "origin": asdict(fitted.origin),
         "chunk_rows": fitted.chunk_rows,
     }
     table = pa.table(dict(zip(names, arrays, strict=True)))
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(document)})
+    once = {ARRAY_KEY + name.encode(): _bytes_of(values) for name, values in fitted.arrays.items()}
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(document).encode(), **once})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+    _remember(fitted, path)
 
 
 def load(path: Path) -> Fitted:
@@ -135,15 +143,18 @@ def load(path: Path) -> Fitted:
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-        document = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        metadata = table.schema.metadata or {}
+        document = json.loads(metadata[METADATA_KEY])
         if document["format"] != FORMAT:
             raise CorruptError(f"{path} is of format {document['format']}, which this version can't read")
-        return _fitted(table, document)
+        fitted = _fitted(table, document, _arrays(metadata))
+        _remember(fitted, path)
+        return fitted
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise CorruptError(f"{path} is no reducer that can be read: {error}") from error
 
 
-def _fitted(table: pa.Table, document: Mapping[str, Any]) -> Fitted:
+def _fitted(table: pa.Table, document: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Fitted:
     scaler, origin = document["scaler"], document["origin"]
     return Fitted(
         kind=document["kind"],
@@ -154,7 +165,7 @@ def _fitted(table: pa.Table, document: Mapping[str, Any]) -> Fitted:
         neighbours=_matrix(table, "neighbours", np.int32),
         distances=_matrix(table, "distances", np.float32),
         numbers=document["numbers"],
-        arrays={name: np.asarray(values) for name, values in document["arrays"].items()},
+        arrays=arrays,
         scaler=None if scaler is None else Scaler(np.asarray(scaler["mean"]), np.asarray(scaler["scale"])),
         origin=Origin(**{**origin, "warnings": tuple(origin["warnings"])}),
         chunk_rows=document["chunk_rows"],
@@ -167,3 +178,22 @@ def _matrix(table: pa.Table, name: str, kind: type[Any]) -> npt.NDArray[Any]:
     lists: Any = table.column(name).combine_chunks()
     flat: npt.NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(table.num_rows, -1).astype(kind, copy=False)
+
+
+def _remember(fitted: Fitted, path: Path) -> None:
+    # Where it lies is no part of what it is, so it is said of the object that there is.
+    object.__setattr__(fitted, "path", path)
+
+
+def _bytes_of(values: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    return file.getvalue()
+
+
+def _arrays(metadata: Mapping[bytes, bytes]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        key.removeprefix(ARRAY_KEY).decode(): np.load(io.BytesIO(value), allow_pickle=False)
+        for key, value in metadata.items()
+        if key.startswith(ARRAY_KEY)
+    }

@@ -7,59 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rund_daemon.errors import InvalidError, Reason
 
-from .fitted import Fitted, Origin, Scaler
+from .equal_rows import first_of_each
+from .fitted import CELLS_FOUND, Fitted, Origin, Scaler
+from .methods import reducer_of
 from .parameters import Parameters
-from .pca import PcaReducer
 from .quality import measure
 from .vectors import Matrix, check_magnitudes
 
 LEAST_ROWS = 10
 """With fewer distinct rows than this the map is made of principal components."""
 
-_LIBRARIES = ("rund", "umap-learn", "pacmap", "numba", "numpy", "scikit-learn", "scipy")
-
-
-class Reducer(Protocol):
-    """One way to make maps."""
-
-    def fit(self, rows: Matrix, parameters: Parameters) -> Fitted:
-        """Fits distinct, finite rows."""
-
-    def transform(self, fitted: Fitted, rows: Matrix) -> Matrix:
-        """Maps further rows. What comes of a row depends on the rows that are given with it."""
-
-
-def reducer_of(kind: str) -> Reducer:
-    """Gives the reducer of a kind, with its libraries loaded.
-
-    Raises:
-        InvalidError: NOT_IMPLEMENTED: they are not installed.
-    """
-    try:
-        match kind:
-            case "umap":
-                from .umap_method import UmapReducer  # noqa: PLC0415  # takes seconds, and only who fits pays
-
-                return UmapReducer()
-            case "pacmap":
-                from .pacmap_method import PacmapReducer  # noqa: PLC0415  # the same
-
-                return PacmapReducer()
-            case _:
-                return PcaReducer()
-    except ImportError as error:
-        raise InvalidError(
-            "spec.method",
-            f"{kind} is not installed where the daemon runs ({error.name} is missing): pip install 'rund[reduce]'",
-            reason=Reason.NOT_IMPLEMENTED,
-        ) from error
+_LIBRARIES = ("rund", "umap-learn", "pacmap", "numba", "numpy", "scikit-learn", "scipy", "faiss-cpu")
 
 
 def fit(
@@ -102,17 +67,10 @@ def fit(
         cpu=_cpu(),
         fit_rows=len(chosen),
         sampled=len(chosen) < len(distinct),
-        quality=measure(chosen, fitted.map, parameters.metric, parameters.seed),
+        quality=measure(chosen, fitted.map, parameters.metric, parameters.seed) | _neighbours_found(fitted),
         warnings=tuple(_warnings(parameters, fitted, len(distinct))),
     )
     return replace(fitted, scaler=scaler, origin=origin)
-
-
-def first_of_each(rows: Matrix) -> npt.NDArray[np.intp]:
-    """Gives the indices of the rows that differ from all before them, in order."""
-    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))
-    _, first = np.unique(whole.ravel(), return_index=True)
-    return np.sort(first)
 
 
 def sample(count: int, most: int, seed: int) -> npt.NDArray[np.intp]:
@@ -125,6 +83,11 @@ def sample(count: int, most: int, seed: int) -> npt.NDArray[np.intp]:
         np.intp
     )
     return drawn
+
+
+def _neighbours_found(fitted: Fitted) -> dict[str, float]:
+    found = fitted.numbers.get(CELLS_FOUND)
+    return {} if found is None else {"neighbours_found": round(found, 4)}
 
 
 def _warnings(parameters: Parameters, fitted: Fitted, distinct: int) -> list[str]:

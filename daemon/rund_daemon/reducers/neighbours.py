@@ -1,6 +1,9 @@
-"""Nearest neighbours, exactly, on all cores: the same rows whatever finds them, and no code to compile first."""
+"""Nearest neighbours, exactly: the same rows whatever finds them, and no code to compile first."""
 
 from __future__ import annotations
+
+import os
+from typing import Protocol
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -8,16 +11,28 @@ from sklearn.neighbors import NearestNeighbors
 from .vectors import Indices, Matrix
 
 
-def nearest(basis: Matrix, rows: Matrix, count: int, metric: str) -> tuple[Indices, Matrix]:
-    """Gives, of each row, its `count` nearest rows of the basis, nearest first, and their distances."""
-    search = NearestNeighbors(n_neighbors=count, metric=metric, algorithm="brute").fit(basis)
-    distances, indices = search.kneighbors(rows)
-    return indices.astype(np.int32), np.maximum(distances, 0).astype(np.float32)
+class Search(Protocol):
+    """Finds neighbours among the rows that it was made for."""
+
+    def nearest(self, rows: Matrix, count: int, threads: int) -> tuple[Indices, Matrix]:
+        """Gives, of each row, its `count` nearest rows, nearest first, and their distances."""
 
 
-def nearest_among(rows: Matrix, count: int, metric: str) -> tuple[Indices, Matrix]:
-    """The same of rows among themselves: each is its own nearest, at distance 0. `count` includes it."""
-    indices, distances = nearest(rows, rows, min(count + 1, len(rows)), metric)
+class ExactSearch:
+    """Compares all with all. How many threads do it, OpenMP decides."""
+
+    def __init__(self, rows: Matrix, metric: str) -> None:
+        self._search = NearestNeighbors(metric=metric, algorithm="brute").fit(rows)
+
+    def nearest(self, rows: Matrix, count: int, threads: int) -> tuple[Indices, Matrix]:
+        """Gives the nearest rows."""
+        distances, indices = self._search.kneighbors(rows, count)
+        return indices.astype(np.int32), np.maximum(distances, 0).astype(np.float32)
+
+
+def nearest_among(rows: Matrix, count: int, search: Search) -> tuple[Indices, Matrix]:
+    """Of each row that is searched its nearest: itself first, at distance 0. `count` includes it."""
+    indices, distances = search.nearest(rows, min(count + 1, len(rows)), cores())
     own = np.arange(len(rows), dtype=np.int32)[:, None]
     # Rounding may put another row before a row itself, or push it out altogether.
     others = np.where(indices == own, np.inf, distances)
@@ -25,3 +40,8 @@ def nearest_among(rows: Matrix, count: int, metric: str) -> tuple[Indices, Matri
     found = np.take_along_axis(indices, order, axis=1)
     away = np.take_along_axis(distances, order, axis=1)
     return np.hstack([own, found]), np.hstack([np.zeros((len(rows), 1), dtype=np.float32), away])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,14 +6,15 @@ import logging
 import warnings
 
 import numpy as np
-import pacmap
 
 from rund_daemon.errors import InvalidError
 
 from .fitted import Fitted
-from .neighbours import nearest, nearest_among
+from .kept_search import kept, search_among, search_in
+from .libraries import not_installed
+from .neighbours import nearest_among
 from .parameters import Parameters
-from .vectors import Indices, Matrix
+from .vectors import Indices, Mapper, Matrix
 
 # Candidates beyond the neighbours that are wanted, and whose distances tell how dense a place is; as PaCMAP has them.
 _FURTHER = 50
@@ -27,9 +28,18 @@ class PacmapReducer:
     """Fits with pairs that a seed fixes. What transforms is arithmetic of our own, and needs no library."""
 
     def fit(self, rows: Matrix, parameters: Parameters) -> Fitted:
-        """Fits distinct rows, at least 10 of them."""
+        """Fits distinct rows, at least 10 of them.
+
+        Raises:
+            InvalidError: pacmap is not installed, or the rows are too few for the pairs that are wanted.
+        """
+        try:
+            import pacmap  # noqa: PLC0415  # takes seconds, and who maps with a model does without
+        except ImportError as error:
+            raise not_installed("pacmap", error) from error
         count = _fitting_neighbours(parameters, len(rows))
-        indices, distances = nearest_among(rows, min(count + _FURTHER + 1, len(rows)), parameters.metric)
+        search = search_among(rows, parameters.metric, parameters.seed)
+        indices, distances = nearest_among(rows, min(count + _FURTHER + 1, len(rows)), search)
         chosen = _by_density(indices, distances, count)
         own = np.repeat(np.arange(len(rows), dtype=np.int32), count)
         pairs = np.stack([own, chosen.ravel()], axis=1)
@@ -53,22 +63,28 @@ class PacmapReducer:
             map=np.asarray(places, dtype=np.float32),
             neighbours=indices[:, : count + 1],
             distances=distances[:, : count + 1],
+            **kept(search),
         )
 
-    def transform(self, fitted: Fitted, rows: Matrix) -> Matrix:
-        """Maps rows among those that were fitted, which stay where they are.
+    def mapper(self, fitted: Fitted) -> Mapper:
+        """Prepares the search of neighbours. The rows that were fitted stay where they are.
 
         A row goes where PaCMAP's loss of its neighbour pairs, the sum of d / (10 + d) with d = 1 + distance squared, is
         least: the mean of its neighbours' places, weighted by 1 / (10 + d) squared, is drawn nearer until it rests.
         """
-        indices, _ = nearest(fitted.vectors, rows, fitted.n_neighbors, fitted.parameters.metric)
-        around = fitted.map[indices].astype(np.float64)
-        places = np.median(around, axis=1)
-        for _ in range(_DRAWS):
-            away = 1.0 + ((around - places[:, None, :]) ** 2).sum(axis=2)
-            weights = 1.0 / (10.0 + away) ** 2
-            places = (around * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
-        return places.astype(np.float32)
+        search = search_in(fitted)
+
+        def draw(rows: Matrix) -> Matrix:
+            indices, _ = search.nearest(rows, fitted.n_neighbors, threads=1)
+            around = fitted.map[indices].astype(np.float64)
+            places = np.median(around, axis=1)
+            for _ in range(_DRAWS):
+                away = 1.0 + ((around - places[:, None, :]) ** 2).sum(axis=2)
+                weights = 1.0 / (10.0 + away) ** 2
+                places = (around * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+            return places.astype(np.float32)
+
+        return draw
 
 
 def _fitting_neighbours(parameters: Parameters, rows: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .fitted import Fitted
 from .parameters import Parameters
-from .vectors import Matrix
+from .vectors import Mapper, Matrix
 
 
 class PcaReducer:
@@ -32,12 +32,16 @@ class PcaReducer:
             distances=none,
             arrays={"mean": mean, "directions": directions},
         )
-        places = self.transform(fitted, rows)
+        places = self.mapper(fitted)(rows)
         return Fitted(
             "pca", parameters, 0, rows, places, fitted.neighbours, fitted.distances, arrays=dict(fitted.arrays)
         )
 
-    def transform(self, fitted: Fitted, rows: Matrix) -> Matrix:
-        """Projects rows."""
-        centred = rows.astype(np.float64) - fitted.arrays["mean"]
-        return (centred @ fitted.arrays["directions"].T).astype(np.float32)
+    def mapper(self, fitted: Fitted) -> Mapper:
+        """Prepares nothing."""
+
+        def project(rows: Matrix) -> Matrix:
+            centred = rows.astype(np.float64) - fitted.arrays["mean"]
+            return np.asarray(centred @ fitted.arrays["directions"].T, dtype=np.float32)
+
+        return project

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.manifold import trustworthiness
 
-from .neighbours import nearest_among
+from .neighbours import ExactSearch, nearest_among
 from .vectors import Matrix
 
 NEIGHBOURS = 15
@@ -25,8 +25,8 @@ def measure(vectors: Matrix, places: Matrix, metric: str, seed: int) -> dict[str
         return {}
     chosen = np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False))
     rows, points = vectors[chosen], places[chosen]
-    first, _ = nearest_among(rows, neighbours + 1, metric)
-    second, _ = nearest_among(points, neighbours + 1, "euclidean")
+    first, _ = nearest_among(rows, neighbours + 1, ExactSearch(rows, metric))
+    second, _ = nearest_among(points, neighbours + 1, ExactSearch(points, "euclidean"))
     same = (first[:, 1:, None] == second[:, None, 1:]).any(axis=2).mean()
     trust = trustworthiness(rows, points, n_neighbors=neighbours, metric=metric)
     return {

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
 from rund_daemon.errors import InvalidError, Reason
 
+from .chunks import Executor
+from .equal_rows import equal_row_of
 from .fitted import Fitted
-from .fitting import reducer_of
+from .local_processes import local_processes
 from .vectors import Matrix, check_magnitudes
-
-
-class Executor(Protocol):
-    """Carries out work on chunks, in any order and place, and gives the results in theirs."""
-
-    def map(self, work: Callable[[Matrix], Matrix], chunks: Iterable[Matrix]) -> Iterable[Matrix]:
-        """Gives the result of each chunk."""
-
-
-class InPlace:
-    """Carries chunks out one after the other in this process; the search of neighbours takes all cores as it is."""
-
-    def map(self, work: Callable[[Matrix], Matrix], chunks: Iterable[Matrix]) -> Iterable[Matrix]:
-        """Gives the result of each chunk."""
-        return map(work, chunks)
 
 
 def transform(
@@ -46,10 +32,12 @@ def transform(
         table: what errors call the table.
         column: and the column.
         report: is told the share that is done.
-        executor: carries out the chunks.
+        executor: maps the chunks; the processes of this machine if nothing is said.
 
     Raises:
         InvalidError: the rows have another width than the model takes, or magnitudes that are too large.
+        ChildProcessError: a process that maps chunks died.
+        MemoryError: or had not memory enough.
     """
     components = fitted.map.shape[1]
     if not len(rows):
@@ -64,25 +52,16 @@ def transform(
     scaled = fitted.scaler.apply(rows) if fitted.scaler else rows
     check_magnitudes(scaled, table, column)
     places = np.empty((len(rows), components), dtype=np.float32)
-    known = _known_places(fitted, scaled)
+    known = equal_row_of(scaled, fitted.vectors)
     fresh = np.flatnonzero(known < 0)
     places[known >= 0] = fitted.map[known[known >= 0]]
-    reducer = reducer_of(fitted.kind) if len(fresh) else None
-    done = 0
-    if reducer is not None:
-        chunks = (
-            scaled[part] for part in np.array_split(fresh, range(fitted.chunk_rows, len(fresh), fitted.chunk_rows))
-        )
-        for mapped in (executor or InPlace()).map(lambda chunk: reducer.transform(fitted, chunk), chunks):
+    if len(fresh):
+        done = 0
+        left = scaled if len(fresh) == len(scaled) else scaled[fresh]
+        for mapped in (executor or local_processes()).map(fitted, left):
             places[fresh[done : done + len(mapped)]] = mapped
             done += len(mapped)
             report(done / len(fresh))
     if not np.isfinite(places).all():
         raise InvalidError("spec.method", f"the map of column {column!r} of {table} is not finite; nothing was stored")
     return places
-
-
-def _known_places(fitted: Fitted, rows: Matrix) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Of each row, which row of the model it equals, byte for byte; -1 if none."""
-    known = {row.tobytes(): number for number, row in enumerate(np.ascontiguousarray(fitted.vectors))}
-    return np.array([known.get(row.tobytes(), -1) for row in np.ascontiguousarray(rows)], dtype=np.intp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,8 @@ from rund_daemon.errors import InvalidError, Reason
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int32]
+Mapper: TypeAlias = Callable[[Matrix], Matrix]
+"""Maps further rows. What comes of a row depends a little on the rows that are given with it."""
 
 _FIELD = "spec.source_embedding_column"
 
