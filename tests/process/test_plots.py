@@ -376,6 +376,14 @@ class TestRefusals:
         with pytest.raises(FileNotFoundError):
             run.plot_embedding(tmp_path / "not there" / "map.html")
 
+    def test_too_large_a_page(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        from rund._plots import page
+
+        plot = run.plot_embedding()
+        monkeypatch.setattr(page, "MAX_BYTES", 1_000)
+        with pytest.raises(rund.OverLimitError, match=r"58 points make a page of 0 MB.*draw a PNG"):
+            plot.to_html()
+
     def test_without_the_input_table(self, run: Run, data: Table, tmp_path: Path) -> None:
         bundle = tmp_path / "bundle"
         run.flush()

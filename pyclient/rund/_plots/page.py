@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from rund._errors import OverLimitError
+
 from .columns import Categories, Column, Numbers, title_of
 from .palette import COLOURS, NONE, OTHER, RAMP, with_colour
 from .picture import notes
@@ -24,16 +26,28 @@ from .points import Points, view_of
 
 Facts: TypeAlias = dict[str, Any]
 
+MAX_BYTES = 256_000_000
+"""Of a page. Browsers read no text of more than some 500 MB, and become slow long before."""
+
 _HELP_2D = "wheel: zoom · drag: move · double click: reset · point: values"
 _HELP_3D = "wheel: zoom · drag: turn · shift and drag: move · double click: reset · point: values"
 _FRAME_HEIGHT = 640
 
 
 def html(points: Points, heading: str, color: str | None, by: str | None) -> str:
-    """The whole page."""
+    """The whole page.
+
+    Raises:
+        OverLimitError: It would be larger than ``MAX_BYTES``.
+    """
     style, script = _part("page.css"), _part("page.js")
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"
-    facts = facts_of(points, heading, color, by)
+    facts = _json(facts_of(points, heading, color, by))
+    if len(facts) > MAX_BYTES:
+        raise OverLimitError(
+            f"{len(points):,} points make a page of {len(facts) // 1_000_000} MB, more than browsers take; name fewer "
+            "tables, or draw a PNG"
+        )
     return Template(_part("page.html")).substitute(
         policy=policy,
         title=markup.escape(heading),
@@ -41,7 +55,7 @@ def html(points: Points, heading: str, color: str | None, by: str | None) -> str
         help=_HELP_3D if points.places.shape[1] == 3 else _HELP_2D,
         style=style,
         script=script,
-        facts=_json(facts),
+        facts=facts,
     )
 
 

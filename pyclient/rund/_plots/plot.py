@@ -88,7 +88,11 @@ class EmbeddingPlot:
         return picture.png(self._points(wide=False), self._heading(), self.color, self.by)
 
     def to_html(self) -> str:
-        """The page: one file that loads nothing from anywhere, for any browser of today."""
+        """The page: one file that loads nothing from anywhere, for any browser of today.
+
+        Raises:
+            OverLimitError: It would have more than 256 MB (an OSError).
+        """
         return page.html(self._points(wide=True), self._heading(), self.color, self.by)
 
     def _points(self, *, wide: bool) -> Points:
@@ -154,6 +158,7 @@ def plot_embedding(
         InvalidColumnError: There is no map or no such column; the message says what there is (a ValueError).
         InvalidFieldError: The path ends neither in .png nor in .html (a ValueError).
         MissingPackageError: Matplotlib is not installed (an ImportError).
+        OverLimitError: A page would have more than 256 MB (an OSError).
     """
     if path is not None:
         checked_path(path)
