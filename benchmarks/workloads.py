@@ -37,7 +37,7 @@ W2 = Workload("w2", "W2: rows of five columns, in 100 batches", 1_000_000, 1_000
 W3 = Workload("w3", "W3: vectors of 512 float32, in 100 batches", 100_000, 100_000, "vectors", "write_vectors")
 W4 = Workload("w4", "W4: eight processes, into one run", 100_000, 100_000, "steps")
 LOG = Workload("log", "one call of log, two scalars", 200_000, 200_000, "calls")
-LOOP = Workload("loop", "a training loop of 1 ms a step", 2, 2, "pairs")
+LOOP = Workload("loop", "a training loop of 1 ms a step", 60, 30, "times four blocks")
 KILL = Workload("kill", "500 rows, then SIGKILL", KILLED_ROWS, KILLED_ROWS, "rows", "kept")
 MEMORY = Workload("memory", "the daemon's memory through all of it", 10, 2, "times W1", "daemon_mib")
 

@@ -42,12 +42,12 @@ def open_scalars(folder: Path, rank: int) -> Scalars:
 
 def write_table(folder: Path, batches: Sequence[Columns]) -> None:
     """One file."""
-    write_file(folder / "samples.arrow", map(table_batch, batches))
+    write_file(folder / f"samples-{time.time_ns()}.arrow", map(table_batch, batches))
 
 
 def write_vectors(folder: Path, batches: Sequence[Vectors]) -> None:
     """One file."""
-    write_file(folder / "vectors.arrow", map(vectors_batch, batches))
+    write_file(folder / f"vectors-{time.time_ns()}.arrow", map(vectors_batch, batches))
 
 
 def write_file(path: Path, batches: Iterable[pa.RecordBatch]) -> None:

@@ -41,7 +41,7 @@ _LIMIT = "a limit, and no tracker"
 _OWN_RUNS = "eight runs: without a server a run takes one process"
 
 ENTRIES = (
-    Entry("rund", "rund", "rund", counts={"loop": 6}),
+    Entry("rund", "rund", "rund", counts={"loop": 200}),
     Entry(
         "trackio",
         "Trackio",

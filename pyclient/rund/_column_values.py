@@ -15,6 +15,10 @@ import pyarrow as pa
 
 from ._plain_arrow import AnyArray, AnyColumn, plain
 
+_PLAIN_NUMBERS = {
+    np.dtype(name).str: getattr(pa, name)()
+    for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+}
 _ARROW_UNITS = {
     "M": {
         "Y": "D",
@@ -141,6 +145,10 @@ def _from_vector(array: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) ->
         children = [_from_numpy(array[name]) for name in array.dtype.names]
         struct: AnyArray = pa.StructArray.from_arrays(children, names=list(array.dtype.names))
         return struct
+    kind = _PLAIN_NUMBERS.get(array.dtype.str)
+    if kind is not None and mask is None:
+        # Not by pa.array, which imports pandas where that is installed: half a second for the first column.
+        return pa.Array.from_buffers(kind, len(array), [None, pa.py_buffer(array)])  # type: ignore[arg-type]  # the stubs know no buffer in an array of NumPy
     column: AnyArray = pa.array(array, mask=mask)
     return column
 

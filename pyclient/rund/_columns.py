@@ -69,9 +69,10 @@ def columns_from(metrics: Any, column_schemas: ColumnSchemas | None = None, *, p
     arrays: dict[str, AnyColumn] = {}
     meanings: list[ColumnSchema] = []
     for name, values in given.items():
-        schema = schemas.get(name) or kept_schema(metrics, name) or ColumnSchema(name=name)
+        nothing = ColumnSchema(name=name)
+        schema = schemas.get(name) or kept_schema(metrics, name) or nothing
         arrays[name], meaning = _read(_checked_name(name), values, schema)
-        if meaning != ColumnSchema(name=name):
+        if meaning is not nothing and meaning != nothing:
             meanings.append(meaning)
     _check_lengths(arrays)
     fields = [pa.field(name, array.type) for name, array in arrays.items()]
@@ -169,6 +170,8 @@ def _read(name: str, values: Any, schema: ColumnSchema) -> tuple[AnyColumn, Colu
     role = _FIXED_ROLES.get(name, schema.role)
     if role is ColumnRole.UNSPECIFIED and _is_float_vector(array.type):
         role = ColumnRole.EMBEDDING
+    if (schema.name, schema.role, schema.arrow_type) == (name, role, ""):
+        return array, schema  # a new one for each column would be a tenth of the cost of a small batch
     return array, replace(schema, name=name, role=role, arrow_type="")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -354,3 +356,25 @@ def test_rows_that_can_not_be_matched() -> None:
     with pytest.raises(InvalidColumnError, match="example_id"):
         ids([0.5])
     check_example_ids(pa.chunked_array([], pa.int64()), 0)
+
+
+def test_numbers_are_read_without_pandas() -> None:
+    """Its import takes longer than the first thousand batches."""
+    script = """
+import sys, numpy as np
+from rund._columns import columns_from
+columns_from({"loss": np.zeros(9), "label": np.arange(9), "embedding": np.zeros((9, 4), np.float32)})
+sys.exit("pandas" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("code", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"])
+def test_numbers_of_every_width_and_byte_order(code: str, order: str) -> None:
+    values = np.array([0, 1, 100, 3, 5], f"{order}{code}")
+    for array in (values, values[::2], values[:0]):
+        found = column(array)
+        found.validate(full=True)
+        assert found.type == pa.from_numpy_dtype(np.dtype(code))
+        assert found.to_pylist() == array.tolist()
