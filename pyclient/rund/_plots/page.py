@@ -34,7 +34,7 @@ _HELP_3D = "wheel: zoom · drag: turn · shift and drag: move · double click: r
 _FRAME_HEIGHT = 640
 
 
-def html(points: Points, heading: str, color: str | None, by: str | None) -> str:
+def html(points: Points, heading: str, map_name: str, color: str | None, by: str | None) -> str:
     """The whole page.
 
     Raises:
@@ -42,7 +42,7 @@ def html(points: Points, heading: str, color: str | None, by: str | None) -> str
     """
     style, script = _part("page.css"), _part("page.js")
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"
-    facts = _json(facts_of(points, heading, color, by))
+    facts = _json(facts_of(points, map_name, color, by))
     if len(facts) > MAX_BYTES:
         raise OverLimitError(
             f"{len(points):,} points make a page of {len(facts) // 1_000_000} MB, more than browsers take; name fewer "
@@ -67,7 +67,7 @@ def frame(page: str) -> str:
     )
 
 
-def facts_of(points: Points, heading: str, color: str | None, by: str | None) -> Facts:
+def facts_of(points: Points, map_name: str, color: str | None, by: str | None) -> Facts:
     """What the page draws from. Numbers of many rows are little-endian arrays in base64."""
     view = view_of(points.places) if len(points) else None
     width = points.places.shape[1]
@@ -78,7 +78,7 @@ def facts_of(points: Points, heading: str, color: str | None, by: str | None) ->
     ids = [name for name, column in points.columns.items() if column.schema.role == "example_id"]
     counts = np.bincount(points.panel, minlength=len(points.panel_names))
     return {
-        "map": heading.rpartition(" · ")[2],
+        "map": map_name,
         "count": len(points),
         "width": width,
         "points": _base64(points.places, "f4"),

@@ -93,7 +93,7 @@ class EmbeddingPlot:
         Raises:
             OverLimitError: It would have more than 256 MB (an OSError).
         """
-        return page.html(self._points(wide=True), self._heading(), self.color, self.by)
+        return page.html(self._points(wide=True), self._heading(), self.column, self.color, self.by)
 
     def _points(self, *, wide: bool) -> Points:
         if wide and self._wide is None:
