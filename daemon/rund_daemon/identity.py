@@ -35,7 +35,8 @@ def new_uid() -> Uid:
 
 def uid_text(uid: Uid) -> str:
     """The canonical text of a uid."""
-    return str(uuid.UUID(bytes=bytes(uid)))
+    digits = uid.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def parse_uid(text: str, field: str) -> Uid:

@@ -250,8 +250,8 @@ def test_the_file_of_a_run_follows_it_wherever_it_goes(tmp_path: Path) -> None:
         await rooms.snapshots.write_pending()
         await rooms.runs.add_value(RunName("p", "run"), b"o", {"loss": float("nan"), "raw": b"\0"}, NO_REQUEST)
         renamed = await rooms.rename(run, "ünï code")
-        assert await rooms.snapshots.write_pending() == 1
-        assert await rooms.snapshots.write_pending() == 0
+        assert len(await rooms.snapshots.write_pending()) == 1
+        assert not await rooms.snapshots.write_pending()
         text = (rooms.layout.run("p", renamed.name) / "run.json").read_text()
         assert '"ünï code"' in text
         assert not rooms.layout.run("p", "run").exists()

@@ -92,9 +92,9 @@ def table_by_uid(snapshot: Snapshot, uid: Uid) -> MetricsTable | None:
     return snapshot.get(shelves.TABLES, key) if key else None
 
 
-def tables_of(snapshot: Snapshot, run: Uid) -> Iterator[TableState]:
-    """Gives a run's tables in order of writing."""
-    for _, table in snapshot.scan(shelves.TABLES, run):
+def tables_of(snapshot: Snapshot, run: Uid, begin: int = 0) -> Iterator[TableState]:
+    """Gives a run's tables in order of writing, from a number on."""
+    for _, table in snapshot.scan(shelves.TABLES, run, start=keys.numbered(run, begin)):
         yield with_mark(snapshot, table)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from rund_daemon.catalog import Catalog, Change, shelves
@@ -19,6 +20,7 @@ from rund_daemon.catalog.lookup import (
     find_table,
     run_by_uid,
     table_by_uid,
+    tables_of,
     with_mark,
 )
 from rund_daemon.catalog.requests import find_request, keep_request, once
@@ -92,6 +94,22 @@ class Runs:
         """Gives a run by name. Raises NotFoundError."""
         with self._catalog.snapshot() as snapshot:
             return details_of(snapshot, find_run(snapshot, name, show_deleted=show_deleted))
+
+    def find(self, name: RunName) -> Run:
+        """Gives a run by name, without its values and tables: it may have thousands. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return find_run(snapshot, name)
+
+    def find_by_uid(self, uid: Uid) -> Run:
+        """The same by uid, in trash or not. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            return run_by_uid(snapshot, uid)
+
+    def find_tables(self, name: RunName, begin: int, count: int) -> tuple[Run, list[TableState]]:
+        """Gives a run, and so many of its tables in order of writing, from a number on. Raises NotFoundError."""
+        with self._catalog.snapshot() as snapshot:
+            run = find_run(snapshot, name)
+            return run, list(islice(tables_of(snapshot, run.uid, begin), count))
 
     def get_by_uid(self, uid: Uid) -> RunDetails:
         """Gives a run by uid, in trash or not. Raises NotFoundError."""

@@ -10,7 +10,9 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from pathlib import Path
 
@@ -25,8 +27,11 @@ from rund_daemon.segments.layout import RUN_SNAPSHOT, TABLE_SNAPSHOT, Layout, wr
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-# A run that changes all the time is written once in this long.
+# A run that changes all the time is written once in this long, and a large one more seldom: the file of a run with a
+# thousand tables takes a tenth of a second of the interpreter that serves everybody.
 _PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_SHARE = 0.03
 _BATCH = 256
 
 
@@ -46,27 +51,40 @@ class RunSnapshots:
         self._layout = layout
         self._feed = feed
         self._folders = folders
+        self._worked_seconds = 0.0
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
         while True:
             news = self._feed.waiter(RUNS_TOPIC)
-            while await self.write_pending():
-                pass
+            self._worked_seconds = 0.0
+            # What has changed again meanwhile waits for the next time: there would be no end.
+            done: set[Uid] = set()
+            while written := await self.write_pending(done):
+                done |= written
+            pause = min(self._worked_seconds / _SHARE, _LONGEST_PAUSE_SECONDS)
             await news
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(max(pause, _PAUSE_SECONDS))
 
-    async def write_pending(self) -> int:
-        """Writes files that are behind, up to a bound, and gives their number."""
-        written = await asyncio.get_running_loop().run_in_executor(None, self._write_batch)
+    async def write_pending(self, but: AbstractSet[Uid] = frozenset()) -> AbstractSet[Uid]:
+        """Writes files that are behind, but for some, up to a bound, and says of what."""
+        written = await asyncio.get_running_loop().run_in_executor(None, self._write_batch, but)
         failpoint("snapshots.written")
         if written:
             await self._catalog.submit(lambda change: _clear(change, written))
-        return len(written)
+        return written.keys()
 
-    def _write_batch(self) -> dict[Uid, Revision | InputTable]:
+    def _write_batch(self, but: AbstractSet[Uid]) -> dict[Uid, Revision | InputTable]:
+        begun = time.thread_time()
+        try:
+            return self._write_some(but)
+        finally:
+            self._worked_seconds += time.thread_time() - begun
+
+    def _write_some(self, but: AbstractSet[Uid]) -> dict[Uid, Revision | InputTable]:
         with self._catalog.snapshot() as snapshot:
-            pending = [Uid(key) for key, _ in islice(snapshot.scan(shelves.SNAPSHOTS), _BATCH)]
+            behind = (Uid(key) for key, _ in snapshot.scan(shelves.SNAPSHOTS))
+            pending = list(islice((uid for uid in behind if uid not in but), _BATCH))
         written: dict[Uid, Revision | InputTable] = {}
         for uid in pending:
             with self._folders:

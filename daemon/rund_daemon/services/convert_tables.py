@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,8 @@ from rund_daemon.segments.heads import describe_columns, read_head
 from rund_daemon.values import fill_map
 
 from .convert_times import time_to_pb
+
+_SAID = tuple(field.name for field in fields(ColumnSchema) if field.name != "value_map")
 
 _PLAIN_TYPES: Mapping[str, pa.DataType] = {
     "doubles": pa.float64(),
@@ -125,8 +129,31 @@ def _vector_values(message: metrics_pb2.ColumnBatch.Column) -> Sequence[float]:
     return floats
 
 
-def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> list[metrics_pb2.ColumnSchema]:
+def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> Sequence[metrics_pb2.ColumnSchema]:
+    # The tables of a run are much alike, and a run may have thousands.
+    return _described_once(arrow_schema, tuple(map(_HashableColumn, columns)))
+
+
+class _HashableColumn:
+    """What was said of a column, which has a map and so no hash of its own."""
+
+    __slots__ = ("column", "said")
+
+    def __init__(self, column: ColumnSchema) -> None:
+        self.column = column
+        self.said = (*(getattr(column, name) for name in _SAID), tuple(column.value_map.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _HashableColumn) and self.said == other.said
+
+    def __hash__(self) -> int:
+        return hash(self.said)
+
+
+@lru_cache(maxsize=256)
+def _described_once(arrow_schema: bytes, said: tuple[_HashableColumn, ...]) -> Sequence[metrics_pb2.ColumnSchema]:
     """The columns that have rows, then those that were only announced."""
+    columns = tuple(item.column for item in said)
     schema = read_head(arrow_schema)
     present = [
         column_to_pb(column, str(field.type))

@@ -30,6 +30,9 @@ from .interceptor import Context
 from .requests import is_local, request_key
 from .write_sessions import WriteSessions
 
+MAX_TABLES = 2**32 - 1
+"""Of a run, trashed ones included: their numbers have 32 bits in the catalog's keys."""
+
 # What a byte of scalars costs to look at, in bytes of Arrow data that cost the same.
 _SCALAR_COST = 64
 
@@ -61,7 +64,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
     ) -> pb.CreateMetricsTableResponse:
         """Creates an empty table."""
         name = parse_run(request.parent, "parent")
-        run = self._runs.get(name).run
+        run = self._runs.find(name)
         state = await self._runs.create_table(
             name, await self._new_table(request), request_key(request, "CreateMetricsTable")
         )
@@ -115,19 +118,18 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
     ) -> pb.ListMetricsTablesResponse:
         """Gives a page of a run's tables."""
         size = check_page_size(request.page_size, self._limits.max_page_size)
-        details = self._runs.get(parse_run(request.parent, "parent"))
-        begin = int(read_token(request.page_token, request.parent) or 0)
-        found = [state for state in details.tables if state.table.number >= begin]
+        begin = min(max(int(read_token(request.page_token, request.parent) or 0), 0), MAX_TABLES)
+        run, found = self._runs.find_tables(parse_run(request.parent, "parent"), begin, size + 1)
         following = found[size].table.number if len(found) > size else None
         return pb.ListMetricsTablesResponse(
-            metrics_tables=(metrics_table_to_pb(state, details.run) for state in found[:size]),
+            metrics_tables=(metrics_table_to_pb(state, run) for state in found[:size]),
             next_page_token="" if following is None else make_token(request.parent, str(following)),
         )
 
     async def GetMetricsTable(self, request: pb.GetMetricsTableRequest, context: Context) -> pb.GetMetricsTableResponse:
         """Gives a table without its rows."""
         name = parse_metrics_table(request.name, "name")
-        run = self._runs.get(RunName(name.project, name.run)).run
+        run = self._runs.find(RunName(name.project, name.run))
         return pb.GetMetricsTableResponse(metrics_table=metrics_table_to_pb(self._runs.get_table(name), run))
 
     async def _new_table(self, request: pb.CreateMetricsTableRequest) -> NewTable:

@@ -116,14 +116,14 @@ class WriteSessions:
             self._sealer.request(state.table.uid)
         else:
             state = self._runs.get_table_by_uid(opened.table.uid)
-            if self._runs.get_by_uid(state.table.run_uid).run.status.ended:
+            if self._runs.find_by_uid(state.table.run_uid).status.ended:
                 # Rows of a journal, say, whose writer has died: nothing else will have them sealed.
                 self._sealer.request(state.table.uid)
         return pb.WriteMetricsResponse(closed=pb.WriteMetricsResponse.Closed(metrics_table=self._message(state)))
 
     def _message(self, state: TableState) -> metrics_pb2.MetricsTable:
         # By uid: the run may have been renamed since the stream was opened.
-        return metrics_table_to_pb(state, self._runs.get_by_uid(state.table.run_uid).run)
+        return metrics_table_to_pb(state, self._runs.find_by_uid(state.table.run_uid))
 
 
 class _Session:
