@@ -6,6 +6,7 @@ umap-learn can't transform then; what it would do is done here of its public ste
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ from umap.umap_ import compute_membership_strengths, make_epochs_per_sample, smo
 from .compiled import keep_compiled
 from .fitted import Fitted
 from .kept_search import kept, search_among, search_in
+from .layout import spread_out
 from .neighbours import nearest_among
 from .parameters import Parameters
 from .vectors import Indices, Mapper, Matrix
 
-# A third of what a fit of as many rows takes, as umap-learn has it.
-_TRANSFORM_EPOCHS = 100
+# More rows than this are laid out on all cores; umap-learn takes fewer epochs for them, too, to fit and to map others.
+LARGE_ROWS = 10_000
+_LARGE_EPOCHS = 200
+_EPOCHS_TO_MAP, _LARGE_EPOCHS_TO_MAP = 100, 30
 _INT32_MAX = np.iinfo(np.int32).max - 1
 
 
@@ -36,7 +40,7 @@ keep_compiled(umap.layouts, "clip", "_nb_optimize_layout_euclidean_single_epoch"
 
 
 class UmapReducer:
-    """Fits and transforms on one thread but for the search of neighbours, so that a seed gives the same bytes."""
+    """Fits and transforms so that a seed gives the same bytes: on one thread, or where their number changes nothing."""
 
     def fit(self, rows: Matrix, parameters: Parameters) -> Fitted:
         """Fits distinct rows, at least 10 of them."""
@@ -54,12 +58,15 @@ class UmapReducer:
             precomputed_knn=(indices.copy(), distances.copy(), None),
             force_approximation_algorithm=True,
             n_jobs=1,
-            **_options(parameters),
+            **_options(parameters) | ({"n_epochs": 0} if len(rows) > LARGE_ROWS else {}),
         )
         with warnings.catch_warnings():
             # That it can't transform and that rows are connected with none is dealt with here.
             warnings.simplefilter("ignore")
             places = model.fit_transform(rows)
+        curve = float(model._a), float(model._b)  # noqa: SLF001  # it has no public name
+        if len(rows) > LARGE_ROWS:
+            places = _lay_out(np.asarray(places, dtype=np.float32), model.graph_, curve, parameters)
         return Fitted(
             kind="umap",
             parameters=parameters,
@@ -68,7 +75,7 @@ class UmapReducer:
             map=np.asarray(places, dtype=np.float32),
             neighbours=indices,
             distances=distances,
-            **kept(search, a=float(model._a), b=float(model._b)),  # noqa: SLF001  # the curve has no public name
+            **kept(search, a=curve[0], b=curve[1]),
         )
 
     def mapper(self, fitted: Fitted) -> Mapper:
@@ -83,6 +90,26 @@ class UmapReducer:
         return embed
 
 
+def _lay_out(start: Matrix, graph: Any, curve: tuple[float, float], parameters: Parameters) -> Matrix:
+    """Does what umap-learn does with as many epochs as it takes for so many rows, on all cores."""
+    options = parameters.options
+    epochs = int(_number(options.get("n_epochs"), _LARGE_EPOCHS))
+    edges = scipy.sparse.csr_matrix(graph, dtype=np.float32, copy=True)
+    edges.data[edges.data < edges.data.max() / max(epochs, 1)] = 0.0
+    edges.eliminate_zeros()
+    edges.sort_indices()
+    return spread_out(
+        start,
+        (edges.indptr.astype(np.int32), edges.indices.astype(np.int32), edges.data),
+        epochs=epochs,
+        curve=curve,
+        seed=parameters.seed,
+        repulsion=float(_number(options.get("repulsion_strength"), 1.0)),
+        learning_rate=float(_number(options.get("learning_rate"), 1.0)),
+        negatives=int(_number(options.get("negative_sample_rate"), 5)),
+    )
+
+
 def _embed(fitted: Fitted, places: Matrix, indices: Indices, distances: Matrix) -> Matrix:
     """Places rows among others, of which the nearest are known."""
     parameters = fitted.parameters
@@ -92,7 +119,8 @@ def _embed(fitted: Fitted, places: Matrix, indices: Indices, distances: Matrix) 
     heads, tails, weights, _ = compute_membership_strengths(indices, distances, sigmas, rhos, bipartite=True)
     graph = scipy.sparse.coo_matrix((weights, (heads, tails)), shape=(len(indices), len(places)))
     start = _among_neighbours(weights.reshape(indices.shape), places[indices])
-    epochs = max(int(_number(options.get("n_epochs"), 3 * _TRANSFORM_EPOCHS)) // 3, 1)
+    usual = _LARGE_EPOCHS_TO_MAP if len(places) > LARGE_ROWS else _EPOCHS_TO_MAP
+    epochs = max(int(_number(options.get("n_epochs"), 3 * usual)) // 3, 1)
     graph.data[graph.data < graph.data.max() / float(epochs)] = 0.0
     graph.eliminate_zeros()
     random = np.random.RandomState(parameters.seed).randint(-_INT32_MAX, _INT32_MAX, 3).astype(np.int64)
