@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.reduce, pytest.mark.filterwarnings("default")]
 
 # Each is compiled by a process of its own, while the other is.
 METHODS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("umap", "pacmap")]
+# Where it does not matter how good a map is.
+QUICK = {"umap": {"n_epochs": 20}, "pacmap": {"num_iters": 10}}
 Digits = tuple[np.ndarray, np.ndarray]
 
 
@@ -74,7 +76,9 @@ np.save(folder / "mapped.npy", transform(load(folder / "model.arrow"), rows, "t"
 @pytest.mark.parametrize("method", METHODS)
 def test_another_seed_gives_another_map(method: str, digits: Digits) -> None:
     values = digits[0][:100]
-    first, second = (fit(values, Parameters(method=method, seed=seed), "t", "e").map for seed in (1, 2))
+    first, second = (
+        fit(values, Parameters(method=method, seed=seed, options=QUICK[method]), "t", "e").map for seed in (1, 2)
+    )
     assert not np.array_equal(first, second)
 
 
@@ -90,7 +94,9 @@ class OneByOneBackwards:
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_give_the_same_rows_whoever_carries_them_out(method: str, digits: Digits, tmp_path: Path) -> None:
     values = digits[0]
-    fitted = replace(fit(values[:200], Parameters(method=method, seed=1), "t", "e"), chunk_rows=64)
+    fitted = replace(
+        fit(values[:200], Parameters(method=method, seed=1, options=QUICK[method]), "t", "e"), chunk_rows=64
+    )
     one = transform(fitted, values[200:500], "t", "e")
     other = transform(fitted, values[200:500], "t", "e", executor=OneByOneBackwards())
     assert one.tobytes() == other.tobytes()
@@ -129,7 +135,7 @@ def test_odd_rows_have_a_finite_map(method: str, rows: np.ndarray) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_neighbours_are_clamped_with_one_warning(method: str) -> None:
     rows = NORMAL(size=(12, 4)).astype(np.float32)
-    fitted = fit(rows, Parameters(method=method, seed=1), "t", "e")
+    fitted = fit(rows, Parameters(method=method, seed=1, options=QUICK[method]), "t", "e")
     assert fitted.n_neighbors < 12
     assert len(fitted.origin.warnings) == 1
     assert "n_neighbors is" in fitted.origin.warnings[0]
