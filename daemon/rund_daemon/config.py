@@ -38,6 +38,8 @@ class Config:
         trash_days: how long what is deleted can be restored; then it is removed for good.
         project_trash_days: the same by project, where it is another time.
         map_size: address space reserved for the catalog, which bounds its size.
+        reduction_memory: bytes that a reduction of embeddings may hold; 0 is half of the host's memory.
+        reduction_cpus: threads that it computes on; 0 is all cores. They give way to everything else.
         url_prefixes: folders and URLs of object stores that requests may name besides the root, and all below them.
             Unset: all if there is no TCP listener, none if there is.
         s3_endpoint: URL of the server behind `s3://`, if it is not Amazon's.
@@ -56,6 +58,8 @@ class Config:
     map_size: int = 64 * GIB
     trash_days: float = 30.0
     project_trash_days: Mapping[str, float] = field(default_factory=dict)
+    reduction_memory: int = 0
+    reduction_cpus: int = 0
     url_prefixes: tuple[str, ...] | None = None
     s3_endpoint: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -182,6 +186,13 @@ def _days_by_name(value: object) -> dict[str, float]:
     return {str(name): _days(days) for name, days in value.items()}
 
 
+def _cpus(value: object) -> int:
+    count = int(str(value))
+    if not 0 <= count <= 1024:
+        raise ValueError("give a number of threads from 1 to 1024, or 0 for all cores")
+    return count
+
+
 def _compression(value: object) -> str:
     name = str(value).lower()
     if name not in ("none", "zstd"):
@@ -215,6 +226,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "map_size": _number_of_bytes,
     "trash_days": _days,
     "project_trash_days": _days_by_name,
+    "reduction_memory": _number_of_bytes,
+    "reduction_cpus": _cpus,
     "url_prefixes": _texts,
     "s3_endpoint": str,
     "aliases": _aliases,

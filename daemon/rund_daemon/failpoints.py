@@ -52,6 +52,10 @@ FAILPOINTS = frozenset(
         "collecting.begun",  # a run in trash can't be found or restored any more
         "collecting.some",  # some of what is kept for its tables is forgotten
         "collecting.removed",  # its files are gone, and the catalog still says that this goes on
+        "reducing.staged",  # a job has hold of the files that it reads
+        "reducing.made",  # its tables and models are written, and no commit knows them
+        "reducing.published",  # they are in place, and what replaced what is in trash
+        "reducing.source_forgotten",  # a replaced table in trash can't be restored any more
         "recovery.cut",  # a start has cut a segment back
         "recovery.link_removed",  # it has removed a segment that was never committed
         "recovery.done",  # it has brought the files in line

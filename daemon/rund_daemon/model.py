@@ -189,7 +189,8 @@ class ColumnSchema:
 class MetricsTable:
     """A metrics table's record. `arrow_schema` is the unified schema of all its rows as an Arrow IPC message, or empty.
 
-    A table outside the run has a `reference_url` and no name; its rows are not ours.
+    A table outside the run has a `reference_url` and no name; its rows are not ours. One that is `replaced` by another
+    is still read by its name, and listed no more.
     """
 
     uid: Uid
@@ -209,6 +210,9 @@ class MetricsTable:
     constants: Values = field(default_factory=dict)
     sealed: bool = False
     arrow_schema: bytes = b""
+    replaced: bool = False
+    delete_time: Micros = Micros(0)
+    expire_time: Micros = Micros(0)
 
     @property
     def url(self) -> str:
@@ -312,6 +316,34 @@ class InputTable:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptReducer:
+    """A fitted model under a name, of which the model itself is a file.
+
+    `parameters` is what was asked for as JSON, and `fingerprint` that and the vectors as a digest.
+    """
+
+    uid: Uid
+    project: str
+    name: str
+    create_time: Micros
+    parameters: str
+    source_column: str
+    target_column: str
+    fit_table_url: str
+    fit_row_count: int
+    input_width: int
+    fingerprint: bytes = b""
+    library_versions: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def resource_name(self) -> str:
+        """`projects/{project}/reducers/{reducer}`."""
+        return f"projects/{self.project}/reducers/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One change of a run, in the order of the root."""
 
@@ -325,7 +357,8 @@ class Event:
 class Operation:
     """A long-running job. It is done when `end_time` is set; then it failed if `error_reason` is.
 
-    One that makes something outside the root has a `destination_url`.
+    One that makes something outside the root has a `destination_url`; a reduction has tables, by the URLs of those that
+    they have replaced, and names of reducers.
     """
 
     uid: Uid
@@ -340,6 +373,8 @@ class Operation:
     error_message: str = ""
     result_run_uid: Uid = Uid(b"")
     destination_url: str = ""
+    result_tables: Mapping[str, str] = field(default_factory=dict)
+    result_reducers: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:

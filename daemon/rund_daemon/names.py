@@ -57,6 +57,13 @@ class DatasetName(NamedTuple):
     dataset: str
 
 
+class ReducerName(NamedTuple):
+    """`projects/{project}/reducers/{reducer}`."""
+
+    project: str
+    reducer: str
+
+
 class TableName(NamedTuple):
     """`projects/{project}/datasets/{dataset}/tables/{table}`."""
 
@@ -138,6 +145,12 @@ def parse_table(name: str, field: str) -> TableName:
     """Parses `projects/{project}/datasets/{dataset}/tables/{table}`."""
     project, dataset, table = _parse(name, field, ("projects", "datasets", "tables"))
     return TableName(check_project(project, field), check_name(dataset, field), check_name(table, field))
+
+
+def parse_reducer(name: str, field: str) -> ReducerName:
+    """Parses `projects/{project}/reducers/{reducer}`."""
+    project, reducer = _parse(name, field, ("projects", "reducers"))
+    return ReducerName(check_project(project, field), check_name(reducer, field))
 
 
 def _parse(name: str, field: str, collections: tuple[str, ...]) -> list[str]:

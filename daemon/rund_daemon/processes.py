@@ -126,3 +126,19 @@ def out_of_memory_kills(events: Path | None) -> int:
         return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
     except (OSError, StopIteration, ValueError, IndexError):
         return 0
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes that a process and those below it hold for themselves, without mapped files; 0 if it is gone."""
+    total, pids = 0, [pid]
+    while pids:
+        folder = Path(f"/proc/{pids.pop()}")
+        try:
+            lines = (folder / "status").read_text().splitlines()
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+            pids += [
+                int(child) for task in (folder / "task").iterdir() for child in (task / "children").read_text().split()
+            ]
+        except OSError:
+            continue  # it has ended meanwhile
+    return total

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -43,44 +42,28 @@ from .access import FileAccess
 from .authorization import Authorizer, TokenFile
 from .background import keep_running
 from .bundles.importing import BundleImports
-from .bundles.places import Places
 from .bundles.sweeping import BundleSweep
 from .bundles.writing import BundleCopies
-from .catalog import Catalog
 from .catalog.requests import forget_requests
 from .config import Config, ConfigError
-from .errors import DrainingError, Reason, StateError
+from .errors import DrainingError
 from .failpoints import failpoint
-from .feed import Feed
 from .identity import new_uid, now
 from .ingest.adoption import JournalWatch
-from .ingest.recovery import recover, remove_unfinished
-from .ingest.sealing import Sealer
-from .ingest.sink import SegmentSink
 from .ingest.staging import Staging
-from .ingest.streams import Ingest
 from .limits import Limits
 from .listeners import Listener, listeners_of, prepare_socket
-from .model import Uid
-from .operations import Operations
-from .processes import boot_id, pid_namespace, start_ticks
+from .processes import start_ticks
 from .reading.run_lists import RunLists
 from .reading.scan import MetricsReader
 from .reading.table_scan import TableReader
 from .reading.watch import RunWatch
-from .rebuilding import holds_runs
+from .rooms import Rooms, open_rooms
 from .root import publish_address, withdraw_address
-from .runs import Presence, Runs
 from .runs.capture import RunCapture
-from .runs.collecting import TrashCollector
 from .runs.copying import RunCopies
-from .runs.liveness import Host, Liveness
-from .runs.snapshots import RunSnapshots
 from .runs.tables_by_url import TablesByUrl
-from .runs.trash import Retention
 from .segments.compression import Compression
-from .segments.layout import Layout, settle_move
-from .segments.space import SpaceFloor
 from .services.interceptor import CallInterceptor
 from .services.metrics_service import MetricsServicer
 from .services.open_calls import OpenCalls
@@ -90,7 +73,6 @@ from .services.run_service import RunServicer
 from .services.server_service import Identity, ServerServicer
 from .services.table_service import TableServicer
 from .services.write_sessions import WriteSessions
-from .tables import InputTables
 from .urls import is_object_url
 
 logger = logging.getLogger(__name__)
@@ -113,29 +95,6 @@ _SERVICES = (
 
 class CannotListenError(Exception):
     """An address can't be bound."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """The parts of the domain, built once and handed to whoever needs them."""
-
-    config: Config
-    limits: Limits
-    layout: Layout
-    feed: Feed
-    access: FileAccess
-    floor: SpaceFloor
-    catalog: Catalog
-    sink: SegmentSink
-    sealer: Sealer
-    ingest: Ingest
-    runs: Runs
-    collector: TrashCollector
-    tables: InputTables
-    operations: Operations
-    places: Places
-    snapshots: RunSnapshots
-    liveness: Liveness
 
 
 @dataclass(slots=True)
@@ -182,6 +141,7 @@ class Daemon:
         self.rooms.feed.close(DrainingError())
         failpoint("drain.told")
         await self.rooms.operations.stop()
+        await self.rooms.reductions.stop()
         # Connections are closed only then: one that still carries what its caller sends is reset, and takes the last
         # words of its calls with it.
         await self.calls.ended(grace / 2)
@@ -240,7 +200,7 @@ async def build(config: Config) -> Daemon:
         CannotListenError: an address can't be bound.
     """
     listeners = listeners_of(config, os.environ)
-    rooms = await _open_rooms(config, _access(config, listeners))
+    rooms = await open_rooms(config, _access(config, listeners))
     sessions = WriteSessions(rooms.runs, rooms.ingest, rooms.sealer, Staging(rooms.layout, rooms.floor), rooms.limits)
     identity = Identity(version(), str(uuid.uuid4()), rooms.layout.url, os.getpid(), socket.gethostname(), now())
     authorizer = Authorizer(TokenFile(config.root))
@@ -250,80 +210,6 @@ async def build(config: Config) -> Daemon:
     health = _add_introspection(server)
     bound = _bind(server, listeners, config)
     return Daemon(rooms, sessions, calls, health, server, bound, identity.instance_id, [])
-
-
-async def _open_rooms(config: Config, access: FileAccess) -> Rooms:
-    loop = asyncio.get_running_loop()
-    limits, layout, feed = Limits(), Layout(config.root), Feed()
-    floor = SpaceFloor(config.root, config.min_free_bytes)
-    folders = threading.Lock()
-
-    def move(source: str, destination: str) -> None:
-        with folders:
-            settle_move(config.root, source, destination)
-
-    def published(tables: Iterable[Uid], ripe: Iterable[Uid]) -> None:
-        feed.publish(tables)
-        for table in ripe:
-            sealer.request(table)
-
-    presence = Presence()
-    host = Host(socket.gethostname(), boot_id(), pid_namespace())
-    _check_not_lost(layout)
-    sink = SegmentSink(layout, floor, now, published)
-    catalog = Catalog(layout.catalog, config.map_size, sink, move, min(_RESERVE_BYTES, config.min_free_bytes))
-    sealer = Sealer(catalog, layout, sink, floor, Compression(config.seal_compression))
-    _recover(catalog, layout)
-    sink.start(loop)
-    catalog.start(loop)
-    retention = Retention(config.trash_days, config.project_trash_days)
-    operations = Operations(catalog, feed, now, new_uid)
-    await operations.fail_interrupted()
-    return Rooms(
-        config=config,
-        limits=limits,
-        layout=layout,
-        feed=feed,
-        access=access,
-        floor=floor,
-        catalog=catalog,
-        sink=sink,
-        sealer=sealer,
-        ingest=Ingest(catalog, limits),
-        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, retention=retention),
-        collector=TrashCollector(catalog, layout, now, retention),
-        tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
-        operations=operations,
-        places=Places(access, config.min_free_bytes, config.s3_endpoint),
-        snapshots=RunSnapshots(catalog, layout, feed, folders),
-        liveness=Liveness(catalog, feed, now, host, presence, config.writer_silence_seconds, ended=sealer.request_run),
-    )
-
-
-def _check_not_lost(layout: Layout) -> None:
-    if not layout.catalog_data.exists() and holds_runs(layout):
-        raise StateError(
-            Reason.WRONG_STATE,
-            f"{layout.catalog_data} is not there, and the root holds runs. Make it again of their files with "
-            f"`rund fsck --rebuild --root {layout.root}`; an empty one would hide them",
-        )
-
-
-def _recover(catalog: Catalog, layout: Layout) -> None:
-    recovery = recover(catalog, layout)
-    failpoint("recovery.done")
-    logger.info(
-        "recovered",
-        extra={
-            "segments": recovery.segments,
-            "cut": recovery.cut,
-            "cut_bytes": recovery.cut_bytes,
-            "damaged": recovery.damaged,
-            "unfinished": len(recovery.unfinished),
-        },
-    )
-    # Removing what was being made may take long, and nobody waits for it.
-    asyncio.get_running_loop().run_in_executor(None, remove_unfinished, recovery)
 
 
 def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, identity: Identity) -> None:
@@ -365,12 +251,13 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
     )
     table_servicer = TableServicer(rooms.tables, TableReader(rooms.tables), limits)
     operation_servicer = OperationServicer(rooms.operations, rooms.runs, layout, limits)
+    reduction_servicer = ReductionServicer(rooms.reductions, rooms.operations, rooms.tables, catalog, limits)
     server_servicer = ServerServicer(identity, catalog, limits)
     run_service_pb2_grpc.add_RunServiceServicer_to_server(run_servicer, server)
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(metrics_servicer, server)
     table_service_pb2_grpc.add_TableServiceServicer_to_server(table_servicer, server)
     operation_service_pb2_grpc.add_OperationServiceServicer_to_server(operation_servicer, server)
-    reduction_service_pb2_grpc.add_ReductionServiceServicer_to_server(ReductionServicer(), server)
+    reduction_service_pb2_grpc.add_ReductionServiceServicer_to_server(reduction_servicer, server)
     server_service_pb2_grpc.add_ServerServiceServicer_to_server(server_servicer, server)
 
 

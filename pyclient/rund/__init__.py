@@ -69,6 +69,10 @@ from ._errors import (
     WaitTimeoutError,
     WrongStateError,
 )
+from ._job_types import (
+    OperationInfo,
+    ReducerInfo,
+)
 from ._metrics_writer import (
     MetricsWriter,
 )
@@ -78,6 +82,9 @@ from ._plots import (
 from ._query import (
     QueryResult,
     query,
+)
+from ._reducer import (
+    Reducer,
 )
 from ._run import (
     Run,
@@ -93,7 +100,6 @@ from ._types import (
     ColumnSchema,
     IfExists,
     MetricTableInfo,
-    OperationInfo,
     RunEnd,
     RunEvent,
     RunEventType,
@@ -153,6 +159,8 @@ __all__ = [
     "PermissionDeniedError",
     "QueryError",
     "QueryResult",
+    "Reducer",
+    "ReducerInfo",
     "ReducerNotFoundError",
     "RequestIdReusedError",
     "ResourceError",

@@ -50,7 +50,9 @@ def run_of(data: bytes, url: str, bulk_data_url: str, sizes: Mapping[str, int]) 
             input_table_urls=tuple(run.get("input_table_urls", ())),
             inputs=tuple(map(_value, document.get("inputs", ()))),
             outputs=tuple(map(_value, document.get("outputs", ()))),
-            metrics=tuple(_table(item, name, sizes) for item in document.get("metrics", ())),
+            metrics=tuple(
+                _table(item, name, sizes) for item in document.get("metrics", ()) if not item.get("replaced")
+            ),
             bulk_data_url=bulk_data_url,
             etag=f"{run.get('revision', 0):x}",
             ends=tuple(_end(item) for item in run.get("ends", ())),

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 
 from . import _watch
+from ._job_types import OperationInfo, ReducerInfo
 from ._locate import Daemon
 from ._root import PathLike, checked_name
 from ._rows import InputRows, table_url
 from ._start import connect as connect_daemon
 from ._table import Table
-from ._transport import daemon_calls, run_calls, table_calls
-from ._types import IfExists, OperationInfo, RunEvent, RunInfo, ServerInfo, TrashEntry
+from ._transport import daemon_calls, reduction_calls, run_calls, table_calls
+from ._types import IfExists, RunEvent, RunInfo, ServerInfo, TrashEntry
 
 
 class Client:
@@ -122,6 +123,11 @@ class Client:
             raise operation.error
         assert operation.run is not None
         return operation.run
+
+    def list_reducers(self, project_name: str | None = None) -> Iterator[ReducerInfo]:
+        """Gives reducers, newest first; None means those of all projects. ``Reducer.from_names`` makes use of one."""
+        project = "" if project_name is None else checked_name(project_name, "project_name")
+        return reduction_calls.list_reducers(self.daemon.transport, project)
 
     def list_operations(self) -> Iterator[OperationInfo]:
         """Gives long-running jobs, newest first."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from . import _compare, _plots, _query, _run_copy, _run_later, _run_metrics, _run_status, _watch
+from . import _compare, _plots, _query, _reductions, _run_copy, _run_metrics, _run_status, _watch
 from ._bundle import Bundle, bundle_at
 from ._endings import Ending, ending_of
 from ._errors import RundError, WaitTimeoutError
@@ -290,6 +290,7 @@ class Run:
     metrics_writer = _run_metrics.metrics_writer
     update_metrics = _run_metrics.update_metrics
     add_metrics_table = _run_metrics.add_metrics_table
+    undelete_metrics_table = _run_metrics.undelete_metrics_table
 
     def log(self, values: Mapping[str, object], step: int | None = None) -> None:
         """Keeps one row of the table ``history``: step, time, rank and the values.
@@ -377,8 +378,8 @@ class Run:
     compare = _compare.compare
     plot_embedding = _plots.plot_embedding
     to_bundle = _run_copy.to_bundle
-    reduce_embeddings_by_foreign_table_url = _run_later.reduce_embeddings_by_foreign_table_url
-    reduce_embeddings_per_dataset = _run_later.reduce_embeddings_per_dataset
+    reduce_embeddings_by_foreign_table_url = _reductions.reduce_embeddings_by_foreign_table_url
+    reduce_embeddings_per_dataset = _reductions.reduce_embeddings_per_dataset
 
     def __enter__(self) -> Self:
         return self

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._client import Client
+from ._job_types import OperationInfo
 from ._locate import same_path
 from ._root import PathLike, local_path
 from ._rows import table_url
 from ._start import connect
 from ._transport import daemon_calls, run_calls
-from ._types import IfExists, OperationInfo
+from ._types import IfExists
 
 if TYPE_CHECKING:  # Run binds these functions, so it imports this module
     from ._run import Run

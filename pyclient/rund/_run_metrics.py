@@ -10,9 +10,9 @@ from ._column_schemas import ColumnSchemas
 from ._columns import columns_from
 from ._metrics_writer import MetricsWriter
 from ._new_metrics import TableSpec, url_text
-from ._root import PathLike
+from ._root import PathLike, checked_name
 from ._table import Table
-from ._transport import run_calls
+from ._transport import metrics_calls, run_calls
 from ._types import MetricTableInfo
 
 if TYPE_CHECKING:  # Run binds these functions, so it imports this module
@@ -136,3 +136,18 @@ def metrics_writer(
     writer = MetricsWriter(run.daemon, run.resource_name, spec, column_schemas)
     run.writer.opened(writer)
     return writer
+
+
+def undelete_metrics_table(run: Run, name: str) -> MetricTableInfo:
+    """Takes a metrics table out of trash, where a reduction has put it. It becomes the last one of the run.
+
+    Args:
+        run: The run.
+        name: The table's own name, or its URL as it was in ``metrics``.
+
+    Raises:
+        MetricsTableNotFoundError: There is none of this name in trash (a FileNotFoundError).
+        MetricsTableExistsError: Another table has the name now (a FileExistsError).
+    """
+    own = checked_name(name.removeprefix("metrics/"), "name")
+    return metrics_calls.undelete_metrics_table(run.daemon.transport, f"{run.resource_name}/metrics/{own}")

@@ -322,45 +322,14 @@ class TrashEntry:
     Attributes:
         path: Where it lies, on the daemon's host.
         size_bytes: Bytes of its files; those that a copy has linked take up room still.
-        run: The run that it was; None for what was nobody's.
+        run: The run that it was; None for what was nobody's, and for a metrics table.
+        metrics_table: Resource name of the metrics table that it was.
     """
 
     path: str
     size_bytes: int
     run: RunInfo | None
-
-
-@dataclass(frozen=True, slots=True)
-class OperationInfo:
-    """A long-running job of the daemon.
-
-    Attributes:
-        name: ``operations/{uuid}``.
-        method: The RPC that began it, such as ``CopyRun``.
-        target: Resource name of what it works on.
-        done: Whether it has ended.
-        progress: Share that is done, 0 to 1.
-        message: The present phase, or how it failed.
-        created: When it was accepted.
-        ended: When it ended.
-        cancel_requested: Whether its cancellation was asked for.
-        error: Why it failed; None while it has not.
-        run: The result of a copy in the root.
-        bundle_url: The result of a copy that left it.
-    """
-
-    name: str
-    method: str = ""
-    target: str = ""
-    done: bool = False
-    progress: float = 0.0
-    message: str = ""
-    created: datetime | None = None
-    ended: datetime | None = None
-    cancel_requested: bool = False
-    error: Exception | None = None
-    run: RunInfo | None = None
-    bundle_url: str = ""
+    metrics_table: str = ""
 
 
 @dataclass(frozen=True, slots=True)

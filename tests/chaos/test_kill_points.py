@@ -19,9 +19,9 @@ from tests.process.raw_daemon import RawDaemon
 
 pytestmark = pytest.mark.chaos
 
-# Copies that leave the root and come back are killed at theirs in tests/bundles, what empties the trash in
-# test_collecting_kills.py.
-ELSEWHERE = ("bundle.", "importing.", "collecting.")
+# Copies that leave the root and come back are killed at theirs in tests/bundles, what empties the trash and reduces in
+# test_collecting_kills.py and test_reducing_kills.py.
+ELSEWHERE = ("bundle.", "importing.", "collecting.", "reducing.")
 DAEMON_POINTS = sorted(name for name in rund_daemon.failpoints.FAILPOINTS if not name.startswith(ELSEWHERE))
 TRAINER_POINTS = sorted(point for point in rund._failpoints.FAILPOINTS if not point.startswith("adoption."))
 

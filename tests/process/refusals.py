@@ -29,6 +29,7 @@ from tests.process.raw_daemon import (
     new_id,
     opening,
     stream_bytes,
+    wait,
     write_batches,
     write_table,
 )
@@ -104,9 +105,26 @@ def build(daemon: RawDaemon, outside: Path) -> World:
     write_batches(daemon, SEALED, pa.record_batch({"x": [1]}), seal=True)
     write_table(daemon, pa.record_batch({"label": [0, 1, 2]}), table_id="input")
     create_table(daemon, RUN, "foreign", foreign_table_url=INPUT)
+    _add_vectors(daemon)
     used = new_id()
     daemon.rpc.AddInputValue(run_service_pb2.AddInputValueRequest(run=RUN, request_id=used))
     return World(daemon, used, trashed.uid, outside)
+
+
+def _add_vectors(daemon: RawDaemon) -> None:
+    """Tables with vectors, and a run whose table was replaced by a map and whose name was taken again."""
+    rows = pa.record_batch({"e": pa.array([[0, 1], [1, 0], [1, 1]], pa.list_(pa.float32(), 2)), "x": [1, 2, 3]})
+    create_run(daemon, "mapped")
+    for run, table in ((RUN, "vectors"), ("projects/demo/runs/mapped", "vectors")):
+        create_table(daemon, run, table, foreign_table_url=INPUT)
+        write_batches(daemon, f"{run}/metrics/{table}", rows, seal=True)
+    create_table(daemon, RUN, "growing", foreign_table_url=INPUT)
+    growing = pa.record_batch({"e": rows.column("e"), "g": rows.column("e")})
+    write_batches(daemon, f"{RUN}/metrics/growing", growing)
+    request = reduction_service_pb2.ReduceEmbeddingsPerDatasetRequest(run="projects/demo/runs/mapped")
+    ended = wait(daemon, daemon.rpc.ReduceEmbeddingsPerDataset(request).operation.name)
+    assert ended.reduction.reducers == ["projects/demo/reducers/mapped_e_umap"], ended
+    create_table(daemon, "projects/demo/runs/mapped", "vectors")
 
 
 # --- streams, which take more than one message ---

@@ -223,9 +223,4 @@ CASES: dict[str, list[Case]] = {
         ("OPERATION_NOT_FOUND", "", NO_OPERATION),
         ("INVALID_FIELD", "timeout", {**NO_OPERATION, "timeout": Duration(seconds=-1)}),
     ],
-    "ReduceEmbeddingsByForeignTable": [("NOT_IMPLEMENTED", "", {"run": RUN})],
-    "ReduceEmbeddingsPerDataset": [("NOT_IMPLEMENTED", "", {"run": RUN})],
-    "ListReducers": [("NOT_IMPLEMENTED", "", {"parent": "projects/-"})],
-    "GetReducer": [("NOT_IMPLEMENTED", "", {"name": "projects/p/reducers/r"})],
-    "TransformMetrics": [("NOT_IMPLEMENTED", "", {"reducer": "projects/p/reducers/r"})],
 }

@@ -21,7 +21,6 @@ from rund_pb.v1 import metrics_service_pb2 as metrics_pb
 from rund_pb.v1 import run_service_pb2 as runs_pb
 
 NOT_PROVOKED_HERE = {
-    "REDUCER_NOT_FOUND": "reductions are not in this version",
     "WRONG_STATE": "needs a table that is removed while it is read, or a catalog of a newer version",
     "REVISION_GONE": "events are kept for longer than a test lasts; the daemon's own tests shorten it",
     "NO_SPACE": "needs a full disk; the daemon's own tests have one",

@@ -10,17 +10,22 @@ import pytest
 from rund_pb.v1 import (
     metrics_service_pb2,
     operation_service_pb2,
+    reduction_service_pb2,
     run_pb2,
     run_service_pb2,
     table_service_pb2,
     value_pb2,
 )
 
-from tests.process import contract, refusals_of_rows, refusals_of_runs
+from tests.process import contract, refusals_of_reductions, refusals_of_rows, refusals_of_runs
 from tests.process.raw_daemon import RefusedError, get_run, running
 from tests.process.refusals import INPUT, NOBODY, RUN, TABLE, Case, World, build
 
-CASES: dict[str, list[Case]] = {**refusals_of_runs.CASES, **refusals_of_rows.CASES}
+CASES: dict[str, list[Case]] = {
+    **refusals_of_runs.CASES,
+    **refusals_of_rows.CASES,
+    **refusals_of_reductions.CASES,
+}
 
 # What takes more to provoke than a request, and the module that does.
 ELSEWHERE = {
@@ -75,7 +80,13 @@ def test_every_listed_reason_is_provoked() -> None:
 
 METHODS = {
     method.name: method
-    for module in (run_service_pb2, metrics_service_pb2, table_service_pb2, operation_service_pb2)
+    for module in (
+        run_service_pb2,
+        metrics_service_pb2,
+        table_service_pb2,
+        operation_service_pb2,
+        reduction_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -121,6 +132,10 @@ MUTATING = {
     "AddMetricsTable": {"run": RUN, "metrics_table": TABLE},
     "FinishRun": {"name": RUN},
     "CreateMetricsTable": {"parent": RUN},
+    "UndeleteMetricsTable": {"name": TABLE},
+    "ReduceEmbeddingsByForeignTable": {"run": RUN, "foreign_table_url": INPUT},
+    "ReduceEmbeddingsPerDataset": {"run": RUN},
+    "TransformMetrics": {"reducer": refusals_of_reductions.REDUCER, "metrics_tables": [TABLE]},
 }
 
 

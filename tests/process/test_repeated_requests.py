@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import rund
@@ -102,6 +103,15 @@ def registered(place: Place, request_id: str, name: str) -> Any:
     return table_calls.register_table(place.transport, new, request_id)
 
 
+def restored(place: Place, request_id: str, name: str) -> Any:
+    run, new = run_calls.create_run(place.transport, NewRun(place.project, f"of {name}", if_exists="reuse"))
+    if new:
+        writer = rund.Run.from_url(run.url)
+        writer.add_metrics({"v": np.eye(2, dtype=np.float32)}, foreign_table_url=place.table, name="v")
+        writer.reduce_embeddings_per_dataset()
+    return metrics_calls.undelete_metrics_table(place.transport, f"{run.resource_name}/metrics/v", request_id)
+
+
 Call = Callable[[Place, str, str], Any]
 
 # Each takes a text that makes it one request or another.
@@ -134,6 +144,7 @@ CALLS: dict[str, Call] = {
     "MetricsService.CreateMetricsTable": lambda p, i, x: (
         metrics_calls.create_metrics_table(p.transport, p.run, MetricTableInfo("", stream_name=x), request_id=i).uid
     ),
+    "MetricsService.UndeleteMetricsTable": lambda p, i, x: restored(p, i, x).uid,
     "MetricsService.LogScalars": lambda p, i, x: log_scalars(p, i, len(x)),
     "TableService.WriteTable": lambda p, i, x: written(p, i, x).uid,
     "TableService.RegisterTable": lambda p, i, x: registered(p, i, x).uid,

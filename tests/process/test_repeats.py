@@ -13,6 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import metrics_pb2, run_pb2
 from rund_pb.v1 import metrics_service_pb2 as ms
 from rund_pb.v1 import operation_service_pb2 as ops
+from rund_pb.v1 import reduction_service_pb2 as rd
 from rund_pb.v1 import run_service_pb2 as rs
 from rund_pb.v1 import server_service_pb2 as ss
 from rund_pb.v1 import table_service_pb2 as ts
@@ -62,6 +63,21 @@ def bundled(daemon: RawDaemon) -> str:
 def deleted(daemon: RawDaemon) -> str:
     name = fresh(daemon)
     daemon.rpc.DeleteRun(rs.DeleteRunRequest(name=name, request_id=new_id()))
+    return name
+
+
+def with_vectors(daemon: RawDaemon) -> str:
+    name = create_run(daemon).name
+    create_table(daemon, name, "v", foreign_table_url=INPUT)
+    rows = pa.record_batch({"e": pa.array([[0, 1], [1, 0]], pa.list_(pa.float32(), 2))})
+    write_batches(daemon, f"{name}/metrics/v", rows, seal=True)
+    return name
+
+
+def reduced(daemon: RawDaemon) -> str:
+    name = with_vectors(daemon)
+    request = rd.ReduceEmbeddingsPerDatasetRequest(run=name)
+    wait(daemon, daemon.rpc.ReduceEmbeddingsPerDataset(request).operation.name)
     return name
 
 
@@ -165,6 +181,21 @@ REQUESTS: dict[str, tuple[Callable[[RawDaemon], str], Request]] = {
         lambda _: "",
         lambda d, _, i: d.rpc.RegisterTable(ts.RegisterTableRequest(url=csv(d), request_id=i)),
     ),
+    "ReduceEmbeddingsPerDataset": (
+        with_vectors,
+        lambda d, name, i: wait(
+            d,
+            d.rpc.ReduceEmbeddingsPerDataset(
+                rd.ReduceEmbeddingsPerDatasetRequest(run=name, request_id=i)
+            ).operation.name,
+        ),
+    ),
+    "UndeleteMetricsTable": (
+        reduced,
+        lambda d, name, i: d.rpc.UndeleteMetricsTable(
+            ms.UndeleteMetricsTableRequest(name=f"{name}/metrics/v", request_id=i)
+        ),
+    ),
 }
 
 
@@ -232,6 +263,7 @@ MAKES = {
     ("ImportRun", "runs"),
     ("ImportRun", "operations"),
     ("WriteTable", "tables"),
+    ("ReduceEmbeddingsPerDataset", "operations"),
 }
 
 

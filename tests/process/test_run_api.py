@@ -332,12 +332,3 @@ class TestLife:
         assert replaced.uid != first.uid
         with pytest.raises(ValueError):  # noqa: PT011 - the class is what is promised
             run.copy("../x")
-
-    def test_what_later_versions_bring(self, run: Run, tmp_path: Path) -> None:
-        for call in (
-            lambda: run.reduce_embeddings_by_foreign_table_url("/x"),
-            run.reduce_embeddings_per_dataset,
-        ):
-            with pytest.raises(rund.UnsupportedError, match="not in this") as caught:
-                call()
-            assert isinstance(caught.value, NotImplementedError)

@@ -45,11 +45,6 @@ METHODS = {
 
 NOT_REACHED = {
     "MetricsService.LogScalars": "is for callers without Arrow; Run.log goes through the journal and WriteMetrics",
-    "ReductionService.ReduceEmbeddingsByForeignTable": "not in this version; the method of Run says so",
-    "ReductionService.ReduceEmbeddingsPerDataset": "not in this version; the method of Run says so",
-    "ReductionService.ListReducers": "not in this version",
-    "ReductionService.GetReducer": "not in this version",
-    "ReductionService.TransformMetrics": "not in this version",
 }
 
 Use = Callable[[Run, Client], Any]
@@ -93,6 +88,16 @@ REACHED: dict[str, Use] = {
     "OperationService.ListOperations": lambda run, client: list(client.list_operations()),
     "OperationService.CancelOperation": lambda run, client: client.cancel_operation("operations/x"),
     "OperationService.WaitOperation": lambda run, client: client.wait_operation("operations/x", timeout=0),
+    "ReductionService.ReduceEmbeddingsByForeignTable": lambda run, client: run.reduce_embeddings_by_foreign_table_url(
+        "/t"
+    ),
+    "ReductionService.ReduceEmbeddingsPerDataset": lambda run, client: run.reduce_embeddings_per_dataset(),
+    "ReductionService.ListReducers": lambda run, client: list(client.list_reducers()),
+    "ReductionService.GetReducer": lambda run, client: rund.Reducer.from_names("r", "p", address=client.address),
+    "ReductionService.TransformMetrics": lambda run, client: rund.Reducer(
+        client.daemon, rund.ReducerInfo("projects/p/reducers/r")
+    ).transform([rund.MetricTableInfo("metrics/m", resource_name="projects/p/runs/r/metrics/m")]),
+    "MetricsService.UndeleteMetricsTable": lambda run, client: run.undelete_metrics_table("m"),
     "ServerService.GetServerInfo": lambda run, client: client.server_info(),
 }
 

@@ -13,6 +13,7 @@
     ├── tables                  run uid, u32 number                   → MetricsTable      in order of writing
     ├── table_names             run uid, table                        → u32 number
     ├── table_uids              table uid                             → run uid, u32 number
+    ├── trash_tables            run uid, table uid                    → MetricsTable      replaced, and in trash
     ├── marks                   table uid                             → TableMark
     ├── segments                table uid, u32 number                 → Segment
     ├── open_segments           table uid, u32 number                 → state             what a start cuts back
@@ -25,6 +26,8 @@
     ├── request_times           u64 time, request id                  → nothing           for forgetting
     ├── events                  u64 revision                          → Event
     ├── operations              operation uid                         → Operation
+    ├── reducers                reducer uid                           → Reducer
+    ├── reducer_names           project ␀ reducer                     → reducer uid
     ├── snapshots               run or input table uid                → nothing           its JSON file is behind
     ├── collected               run uid                               → nothing           what is left of it goes
     └── moves                   u64 number                            → FolderMove        committed, not carried out

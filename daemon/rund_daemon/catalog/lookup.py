@@ -33,6 +33,11 @@ class RunDetails:
     outputs: tuple[Values, ...]
     tables: tuple[TableState, ...]
 
+    @property
+    def listed(self) -> tuple[TableState, ...]:
+        """Its tables without those that others have replaced."""
+        return tuple(state for state in self.tables if not state.table.replaced)
+
 
 def find_run(snapshot: Snapshot, name: RunName, *, show_deleted: bool = False) -> Run:
     """Gives the run of a name; with `show_deleted`, if none bears it now, the one in trash that was deleted last.

@@ -11,6 +11,7 @@ from rund_daemon.model import (
     EventType,
     FolderMove,
     InputTable,
+    KeptReducer,
     KeptRequest,
     MetricsTable,
     Micros,
@@ -78,6 +79,9 @@ def table_to_bytes(table: MetricsTable) -> bytes:
         arrow_schema=table.arrow_schema,
         reference_row_count=table.reference_row_count,
         reference_file_size=table.reference_file_size,
+        replaced=table.replaced,
+        delete_time=table.delete_time,
+        expire_time=table.expire_time,
     )
     fill_map(record.constants, table.constants)
     return record.SerializeToString()
@@ -104,6 +108,9 @@ def table_from_bytes(data: bytes) -> MetricsTable:
         constants=read_map(record.constants, "constants"),
         sealed=record.sealed,
         arrow_schema=record.arrow_schema,
+        replaced=record.replaced,
+        delete_time=Micros(record.delete_time),
+        expire_time=Micros(record.expire_time),
     )
 
 
@@ -163,6 +170,8 @@ def operation_to_bytes(operation: Operation) -> bytes:
         error_message=operation.error_message,
         result_run_uid=operation.result_run_uid,
         destination_url=operation.destination_url,
+        result_tables=dict(operation.result_tables),
+        result_reducers=operation.result_reducers,
     ).SerializeToString()
 
 
@@ -182,6 +191,49 @@ def operation_from_bytes(data: bytes) -> Operation:
         error_message=record.error_message,
         result_run_uid=Uid(record.result_run_uid),
         destination_url=record.destination_url,
+        result_tables=dict(record.result_tables),
+        result_reducers=tuple(record.result_reducers),
+    )
+
+
+def reducer_to_bytes(reducer: KeptReducer) -> bytes:
+    """Record of a reducer."""
+    return pb.Reducer(
+        uid=reducer.uid,
+        project=reducer.project,
+        name=reducer.name,
+        create_time=reducer.create_time,
+        parameters=reducer.parameters,
+        source_column=reducer.source_column,
+        target_column=reducer.target_column,
+        fit_table_url=reducer.fit_table_url,
+        fit_row_count=reducer.fit_row_count,
+        input_width=reducer.input_width,
+        fingerprint=reducer.fingerprint,
+        library_versions=dict(reducer.library_versions),
+        quality=dict(reducer.quality),
+        warnings=reducer.warnings,
+    ).SerializeToString()
+
+
+def reducer_from_bytes(data: bytes) -> KeptReducer:
+    """A reducer of its record."""
+    record = pb.Reducer.FromString(data)
+    return KeptReducer(
+        uid=Uid(record.uid),
+        project=record.project,
+        name=record.name,
+        create_time=Micros(record.create_time),
+        parameters=record.parameters,
+        source_column=record.source_column,
+        target_column=record.target_column,
+        fit_table_url=record.fit_table_url,
+        fit_row_count=record.fit_row_count,
+        input_width=record.input_width,
+        fingerprint=record.fingerprint,
+        library_versions=dict(record.library_versions),
+        quality=dict(record.quality),
+        warnings=tuple(record.warnings),
     )
 
 

@@ -11,6 +11,7 @@ from rund_daemon.model import (
     Event,
     FolderMove,
     InputTable,
+    KeptReducer,
     KeptRequest,
     MetricsTable,
     Operation,
@@ -64,6 +65,7 @@ LAST_OUTPUTS: Shelf[Values] = Shelf("last_outputs", records.values_to_bytes, rec
 TABLES: Shelf[MetricsTable] = Shelf("tables", records.table_to_bytes, records.table_from_bytes)
 TABLE_NAMES: Shelf[int] = Shelf("table_names", _number_to_bytes, _number_from_bytes)
 TABLE_UIDS: Shelf[bytes] = Shelf("table_uids", _same, _same)
+TRASH_TABLES: Shelf[MetricsTable] = Shelf("trash_tables", records.table_to_bytes, records.table_from_bytes)
 MARKS: Shelf[TableMark] = Shelf("marks", row_records.mark_to_bytes, row_records.mark_from_bytes)
 SEGMENTS: Shelf[Segment] = Shelf("segments", row_records.segment_to_bytes, row_records.segment_from_bytes)
 OPEN_SEGMENTS: Shelf[bytes] = Shelf("open_segments", _same, _same)
@@ -76,6 +78,8 @@ REQUESTS: Shelf[KeptRequest] = Shelf("requests", records.request_to_bytes, recor
 REQUEST_TIMES: Shelf[bytes] = Shelf("request_times", _same, _same)
 EVENTS: Shelf[Event] = Shelf("events", records.event_to_bytes, records.event_from_bytes)
 OPERATIONS: Shelf[Operation] = Shelf("operations", records.operation_to_bytes, records.operation_from_bytes)
+REDUCERS: Shelf[KeptReducer] = Shelf("reducers", records.reducer_to_bytes, records.reducer_from_bytes)
+REDUCER_NAMES = _uids("reducer_names")
 SNAPSHOTS: Shelf[bytes] = Shelf("snapshots", _same, _same)
 COLLECTED: Shelf[bytes] = Shelf("collected", _same, _same)
 MOVES: Shelf[FolderMove] = Shelf("moves", records.move_to_bytes, records.move_from_bytes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import click
+from rund._job_types import OperationInfo
 from rund._rows import table_url
 from rund._transport import Transport, daemon_calls, run_calls
 from rund._transport.run_calls import CopyTarget
-from rund._types import OperationInfo
 
 from rund_daemon.urls import is_object_url
 

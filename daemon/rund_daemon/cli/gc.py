@@ -80,4 +80,6 @@ def _show(report: Report, entries: Sequence[TrashEntry], done: str) -> None:
 
 
 def _name(entry: TrashEntry) -> str:
-    return f"{path_of(entry.run)} ({entry.run.uid})" if entry.run else entry.path
+    if entry.run:
+        return f"{path_of(entry.run)} ({entry.run.uid})"
+    return entry.metrics_table.removeprefix("projects/").replace("/runs/", "/", 1) or entry.path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import click
 from rund._errors import RundError
-from rund._transport import Transport, run_calls
+from rund._transport import Transport, metrics_calls, run_calls
 from rund._types import RunInfo, RunStatus
 
 from .connection import connect
@@ -58,19 +58,33 @@ def rm(*, runs: Sequence[str], yes: bool, target: Target, report: Report) -> Non
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--table", default="", metavar="TABLE", help="A metrics table that a reduction of the run has replaced.")
 @takes_target
 @takes_report
-def undelete(*, runs: Sequence[str], target: Target, report: Report) -> None:
-    """Take runs out of trash.
+def undelete(*, runs: Sequence[str], table: str, target: Target, report: Report) -> None:
+    """Take runs out of trash, or a metrics table of a run.
 
     RUN is PROJECT/RUN (the one of that name that was deleted last), a resource name, a URL or a uid.
     """
+    if table:
+        _undelete_table(_find(runs, target, deleted=False), table, report)
+        return
     found = _find(runs, target, deleted=True)
 
     def restore(entry: _Found) -> RunInfo:
         return run_calls.undelete_run(entry.transport, entry.run.resource_name, entry.run.uid)
 
     _do(found, report, restore, "restoring", ("restored", lambda run: f"restored {path_of(run)}"))
+
+
+def _undelete_table(found: Sequence[_Found], table: str, report: Report) -> None:
+    if len(found) != 1:
+        raise click.UsageError("--table is about one run")
+    own = table.removeprefix("metrics/")
+    info = metrics_calls.undelete_metrics_table(found[0].transport, f"{found[0].run.resource_name}/metrics/{own}")
+    if report.as_json:
+        report.document({"restored": info})
+    report.say(f"restored {info.url} of {path_of(found[0].run)}")
 
 
 def _find(texts: Sequence[str], target: Target, *, deleted: bool) -> Sequence[_Found]:

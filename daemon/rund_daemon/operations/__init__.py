@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from rund_daemon.catalog import Catalog, Change, Snapshot, shelves
@@ -24,8 +24,16 @@ from rund_daemon.segments.space import is_full, no_space
 logger = logging.getLogger(__name__)
 
 
-Job = Callable[[Uid, Progress], Awaitable[Uid]]
-"""Works under the operation's uid and gives the uid of the run that it made, or none."""
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What a reduction made: URLs of tables by those of the tables that they replace, and names of reducers."""
+
+    tables: Mapping[str, str]
+    reducers: tuple[str, ...]
+
+
+Job = Callable[[Uid, Progress], Awaitable[Uid | Reduced]]
+"""Works under the operation's uid and gives the uid of the run that it made, or none, or what it has reduced."""
 
 NO_RUN = Uid(b"")
 
@@ -184,9 +192,10 @@ class Operations:
         await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
 
     async def _run(self, operation: Operation, job: Job, progress: Progress) -> None:
-        run, failure = NO_RUN, None
+        result: Uid | Reduced = NO_RUN
+        failure = None
         try:
-            run = await job(operation.uid, progress)
+            result = await job(operation.uid, progress)
         except RundError as error:
             failure = error
         except Exception as error:
@@ -200,7 +209,7 @@ class Operations:
 
         def mutation(change: Change) -> None:
             kept = change.get(shelves.OPERATIONS, operation.uid) or operation
-            ended = _failed(kept, failure, now) if failure else _succeeded(kept, run, now)
+            ended = _failed(kept, failure, now) if failure else _succeeded(kept, result, now)
             change.put(shelves.OPERATIONS, operation.uid, ended)
 
         await self._catalog.submit(mutation)
@@ -214,8 +223,11 @@ class Operations:
         return replace(operation, progress=running[1].share, message=running[1].message)
 
 
-def _succeeded(operation: Operation, run: Uid, now: Micros) -> Operation:
-    return replace(operation, end_time=now, progress=1.0, message="done", result_run_uid=run)
+def _succeeded(operation: Operation, result: Uid | Reduced, now: Micros) -> Operation:
+    ended = replace(operation, end_time=now, progress=1.0, message="done")
+    if isinstance(result, Reduced):
+        return replace(ended, result_tables=result.tables, result_reducers=result.reducers)
+    return replace(ended, result_run_uid=result)
 
 
 def _failed(operation: Operation, error: RundError, now: Micros) -> Operation:

@@ -17,12 +17,13 @@ from rund_daemon.catalog import build_catalog
 from rund_daemon.errors import RundError
 from rund_daemon.identity import UidSource
 from rund_daemon.model import Micros, Revision
-from rund_daemon.names import TableName, check_name, check_project
+from rund_daemon.names import ReducerName, TableName, check_name, check_project
 from rund_daemon.segments.layout import Layout
 
 from .input_tables import InputTableRebuilder
 from .notes import Note
-from .records import put_counters, put_input_table, put_run
+from .records import put_counters, put_input_table, put_reducer, put_run
+from .reducers import rebuild_reducer
 from .runs import RebuiltRun, RunFolder, RunRebuilder
 
 __all__ = ["Note", "Rebuilt", "RebuiltRunSummary", "holds_runs", "rebuild"]
@@ -80,7 +81,7 @@ def rebuild(layout: Layout, map_size: int, boot: str, now: Micros, new_uid: UidS
         for folder in _run_folders(layout, notes):
             built = runs.rebuild(folder)
             if built is None:
-                notes.append(Note(str(folder.path), "left alone: there is nothing of a run in it"))
+                notes.append(_left_alone(layout, folder.path))
                 continue
             build.change(lambda change, built=built: put_run(change, built))  # type: ignore[misc]  # the default binds the loop's value
             revision = Revision(max(revision, built.run.revision))
@@ -93,6 +94,12 @@ def rebuild(layout: Layout, map_size: int, boot: str, now: Micros, new_uid: UidS
             if table is not None:
                 build.change(lambda change, table=table: put_input_table(change, table))  # type: ignore[misc]  # likewise
                 count += 1
+        for path, reducer_name in _reducer_folders(layout, notes):
+            reducer = rebuild_reducer(path, reducer_name)
+            if isinstance(reducer, Note):
+                notes.append(reducer)
+            else:
+                build.change(lambda change, reducer=reducer: put_reducer(change, reducer))  # type: ignore[misc]  # likewise
         build.change(lambda change: put_counters(change, revision, tables.next_id))
         kept_aside = build.publish()
     return Rebuilt(tuple(summaries), count, (*notes, *tables.notes), kept_aside)
@@ -126,6 +133,22 @@ def _table_folders(layout: Layout, notes: list[Note]) -> Iterator[tuple[Path, Ta
             notes.append(Note(str(path), f"left alone: {error.message}"))
             continue
         yield path, names
+
+
+def _reducer_folders(layout: Layout, notes: list[Note]) -> Iterator[tuple[Path, ReducerName]]:
+    for path in sorted(layout.root.glob("*/reducers/*")):
+        try:
+            yield path, ReducerName(check_project(path.parts[-3], "project"), check_name(path.name, "reducer"))
+        except RundError as error:
+            notes.append(Note(str(path), f"left alone: {error.message}"))
+
+
+def _left_alone(layout: Layout, path: Path) -> Note:
+    if path.parent != layout.trash:
+        return Note(str(path), "left alone: there is nothing of a run in it")
+    stray = path.with_name(f"stray-{path.name}")
+    path.rename(stray)
+    return Note(str(stray), "there is nothing of a run in it: it goes when what is nobody's has expired")
 
 
 def _folders(folder: Path) -> list[Path]:

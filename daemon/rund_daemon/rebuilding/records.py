@@ -5,7 +5,7 @@ from __future__ import annotations
 from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.catalog.lookup import INPUT, OUTPUT
 from rund_daemon.catalog.run_values import put_value
-from rund_daemon.model import InputTable, Revision, Segment, Uid
+from rund_daemon.model import InputTable, KeptReducer, Revision, Segment, Uid
 from rund_daemon.segments.spare_numbers import spare_state
 
 from .metrics_tables import RebuiltTable
@@ -48,6 +48,12 @@ def put_input_table(change: Change, table: InputTable) -> None:
     if table.registered_url:
         change.put(shelves.INPUT_TABLE_URLS, keys.digest(table.registered_url), table.uid)
     change.put(shelves.SNAPSHOTS, table.uid, b"")
+
+
+def put_reducer(change: Change, reducer: KeptReducer) -> None:
+    """Puts a reducer."""
+    change.put(shelves.REDUCERS, reducer.uid, reducer)
+    change.put(shelves.REDUCER_NAMES, keys.names(reducer.project, reducer.name), reducer.uid)
 
 
 def put_counters(change: Change, revision: Revision, next_input_table_id: int) -> None:

@@ -32,7 +32,7 @@ from rund_daemon.model import KeptRequest, MetricsTable, RequestKey, Run, Uid, V
 from rund_daemon.names import MetricsTableName, RunName
 from rund_daemon.segments.layout import Layout
 
-from . import changes, metrics_tables, trash, writers
+from . import changes, metrics_tables, trash, trashed_tables, writers
 from .changes import RunUpdate
 from .creation import Creation, NewRun, create_run
 from .metrics_tables import NewTable, Reference
@@ -106,10 +106,14 @@ class Runs:
             return run_by_uid(snapshot, uid)
 
     def find_tables(self, name: RunName, begin: int, count: int) -> tuple[Run, list[TableState]]:
-        """Gives a run, and so many of its tables in order of writing, from a number on. Raises NotFoundError."""
+        """Gives a run, and so many of its tables in order of writing, from a number on. Raises NotFoundError.
+
+        Those that others have replaced are not listed.
+        """
         with self._catalog.snapshot() as snapshot:
             run = find_run(snapshot, name)
-            return run, list(islice(tables_of(snapshot, run.uid, begin), count))
+            listed = (state for state in tables_of(snapshot, run.uid, begin) if not state.table.replaced)
+            return run, list(islice(listed, count))
 
     def get_by_uid(self, uid: Uid) -> RunDetails:
         """Gives a run by uid, in trash or not. Raises NotFoundError."""
@@ -256,6 +260,23 @@ class Runs:
                 request,
                 now,
                 lambda: metrics_tables.create_table(change, name, new, uid, now),
+                lambda result: result.uid,
+                lambda kept: table_by_uid(change, kept),
+            )
+            return metrics_tables.state_of(change, table)
+
+        return await self._submit(mutation)
+
+    async def undelete_table(self, name: MetricsTableName, uid: Uid | None, request: RequestKey) -> TableState:
+        """Takes a metrics table out of trash. Raises NotFoundError, ExistsError."""
+        now = self._clock()
+
+        def mutation(change: Change) -> TableState:
+            table, _ = once(
+                change,
+                request,
+                now,
+                lambda: trashed_tables.restore_table(change, name, uid, now, self._layout).table,
                 lambda result: result.uid,
                 lambda kept: table_by_uid(change, kept),
             )

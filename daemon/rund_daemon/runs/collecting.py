@@ -22,10 +22,11 @@ from rund_daemon.catalog.moves import add_move
 from rund_daemon.catalog.shelves import Shelf
 from rund_daemon.failpoints import failpoint
 from rund_daemon.identity import Clock
-from rund_daemon.model import Micros, Run, Uid
+from rund_daemon.model import MetricsTable, Micros, Run, Uid
 from rund_daemon.segments.layout import Layout
 
 from .trash import A_MONTH, Retention
+from .trashed_tables import tables_in_trash
 
 T = TypeVar("T")
 
@@ -65,12 +66,16 @@ class Trashed:
     Attributes:
         path: where it lies.
         size: bytes of its files.
-        run: the run that it was; None for a stray, which `rund fsck --repair` or a restart has put there.
+        run: the run that it was; None for a table, and for a stray, which `rund fsck --repair` or a restart has put
+            there.
+        table: the metrics table that it was, and `table_name` its resource name.
     """
 
     path: Path
     size: int
     run: Run | None
+    table: MetricsTable | None = None
+    table_name: str = ""
 
 
 class TrashCollector:
@@ -97,7 +102,10 @@ class TrashCollector:
         """Collects, and gives what is gone. What is restored meanwhile stays."""
         gone = []
         for trashed in await self.find(query):
-            if trashed.run is None:
+            if trashed.table is not None:
+                if await self._collect_table(trashed.table, query):
+                    gone.append(trashed)
+            elif trashed.run is None:
                 await _off_loop(partial(_remove_stray, trashed.path))
                 gone.append(trashed)
             elif await self._collect(trashed.run.uid, query):
@@ -118,8 +126,12 @@ class TrashCollector:
         now = self._clock()
         with self._catalog.snapshot() as snapshot:
             runs = [run for run in _runs_in_trash(snapshot, query.project) if _is_due(run, query, now)]
+            tables = [entry for entry in _tables_in_trash(snapshot, query.project) if _is_due(entry[1], query, now)]
         places = [(self._layout.trashed(run.uid), run) for run in sorted(runs, key=lambda run: run.delete_time)]
         found = [Trashed(path, _size(path), run) for path, run in places]
+        for name, table in sorted(tables, key=lambda entry: entry[1].delete_time):
+            path = self._layout.trashed(table.uid)
+            found.append(Trashed(path, _size(path), None, table, name))
         if query.project:
             return found
         age = self._retention.kept("") if query.age is None else query.age
@@ -142,6 +154,24 @@ class TrashCollector:
         await self._finish(uid)
         return True
 
+    async def _collect_table(self, table: MetricsTable, query: TrashQuery) -> bool:
+        now, key = self._clock(), table.run_uid + table.uid
+
+        def begin(change: Change) -> bool:
+            trashed = change.get(shelves.TRASH_TABLES, key)
+            if trashed is None or not _is_due(trashed, query, now):
+                return False  # it was restored meanwhile, or its run collected
+            change.delete(shelves.TRASH_TABLES, key)
+            change.put(shelves.COLLECTED, table.uid, b"")
+            self._give_up(change, self._layout.trashed(table.uid), self._unfinished(table.uid))
+            return True
+
+        if not await self._catalog.submit(begin, deletes=True):
+            return False
+        failpoint("reducing.source_forgotten")
+        await self._finish(table.uid)
+        return True
+
     def _forget(self, change: Change, run: Run) -> None:
         uid = run.uid
         change.delete(shelves.TRASH_NAMES, keys.trash_name(run.project, run.name, uid))
@@ -149,7 +179,12 @@ class TrashCollector:
         for shelf in _BY_UID:
             change.delete(shelf, uid)
         change.put(shelves.COLLECTED, uid, b"")
-        add_move(change, self._layout.relative(self._layout.trashed(uid)), self._layout.relative(self._unfinished(uid)))
+        self._give_up(change, self._layout.trashed(uid), self._unfinished(uid))
+        for table in tables_in_trash(change, uid):
+            self._give_up(change, self._layout.trashed(table.uid), self._unfinished(uid) / "tables" / table.uid.hex())
+
+    def _give_up(self, change: Change, trashed: Path, unfinished: Path) -> None:
+        add_move(change, self._layout.relative(trashed), self._layout.relative(unfinished))
 
     async def _finish(self, uid: Uid) -> None:
         while await self._catalog.submit(lambda change: _forget_some(change, uid), deletes=True):
@@ -166,15 +201,17 @@ class TrashCollector:
 def _forget_some(change: Change, uid: Uid) -> bool:
     """Removes some of what is kept for a run, and says whether there may be more."""
     left = _KEYS_AT_ONCE
-    for key, table in change.scan(shelves.TABLES, uid):
-        for shelf in _OF_A_TABLE:
-            left -= change.delete_all(shelf, table.uid, left)
-            if left <= 0:
-                return True
-        change.delete(shelves.TABLE_UIDS, table.uid)
-        change.delete(shelves.TABLES, bytes(key))
-        return True
-    for shelf in _OF_A_RUN:
+    for home in (shelves.TABLES, shelves.TRASH_TABLES):
+        for key, table in change.scan(home, uid):
+            for shelf in _OF_A_TABLE:
+                left -= change.delete_all(shelf, table.uid, left)
+                if left <= 0:
+                    return True
+            change.delete(shelves.TABLE_UIDS, table.uid)
+            change.delete(home, bytes(key))
+            return True
+    # The uid may be that of a table, too.
+    for shelf in (*_OF_A_TABLE, *_OF_A_RUN):
         left -= change.delete_all(shelf, uid, left)
         if left <= 0:
             return True
@@ -189,8 +226,15 @@ def _runs_in_trash(snapshot: Snapshot, project: str) -> Iterator[Run]:
             yield run
 
 
-def _is_due(run: Run, query: TrashQuery, now: Micros) -> bool:
-    return run.expire_time <= now if query.age is None else run.delete_time + query.age <= now
+def _tables_in_trash(snapshot: Snapshot, project: str) -> Iterator[tuple[str, MetricsTable]]:
+    for table in tables_in_trash(snapshot):
+        run = snapshot.get(shelves.RUNS, table.run_uid)
+        if run is not None and project in ("", run.project):
+            yield f"{run.resource_name}/metrics/{table.name}", table
+
+
+def _is_due(trashed: Run | MetricsTable, query: TrashQuery, now: Micros) -> bool:
+    return trashed.expire_time <= now if query.age is None else trashed.delete_time + query.age <= now
 
 
 def _remove_stray(path: Path) -> None:

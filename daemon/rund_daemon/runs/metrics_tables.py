@@ -165,9 +165,11 @@ def _insert(change: Change, run: Run, table: MetricsTable, now: Micros) -> Metri
 
 
 def _set_stream_name(change: Change, run: Run, table: MetricsTable, stream_name: str, now: Micros) -> Run:
-    if not stream_name or stream_name == table.stream_name:
+    # One that was replaced and is registered again is listed again.
+    registered = replace(table, stream_name=stream_name or table.stream_name, replaced=False)
+    if registered == table:
         return run
-    change.put(shelves.TABLES, keys.numbered(run.uid, table.number), replace(table, stream_name=stream_name))
+    change.put(shelves.TABLES, keys.numbered(run.uid, table.number), registered)
     return record_change(change, run, EventType.UPDATED, now)
 
 

@@ -10,10 +10,13 @@
     metrics/<table>/<nnnnnn>.arrow(s)
     commits/<table>.jsonl                    the table's own account of its commits
     bulk_data/
+  <project>/reducers/<reducer>/
+    reducer.json
+    model.arrow
   <project>/datasets/<dataset>/tables/<table>/
     table.json
     data.arrow                               of a table that was written through the daemon
-  trash/<uid>/                               deleted runs
+  trash/<uid>/                               deleted runs and metrics tables
   trash/new/<uid>/                           copies and tables that are being made, until they appear
   trash/new/<table uid>.<nnnnnn>             link to a segment that no commit knows yet
 """
@@ -30,6 +33,9 @@ from rund_daemon.failpoints import failpoint
 RUN_SNAPSHOT = "run.json"
 TABLE_SNAPSHOT = "table.json"
 TABLE_DATA = "data.arrow"
+TRASHED_COMMIT_LOG = "commits.jsonl"
+REDUCER_SNAPSHOT = "reducer.json"
+REDUCER_MODEL = "model.arrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,10 @@ class Layout:
     def input_table(self, project: str, dataset: str, table: str) -> Path:
         """Folder of an input table, with its rows if it was written through the daemon."""
         return self.root / project / "datasets" / dataset / "tables" / table
+
+    def reducer(self, project: str, reducer: str) -> Path:
+        """Folder of a reducer."""
+        return self.root / project / "reducers" / reducer
 
     def relative(self, path: Path) -> str:
         """A path below the root as the catalog keeps it."""

@@ -84,13 +84,42 @@ def write_sealed(
         number: the segment's number.
         compression: of the bodies that shrink by it; those that are compressed already stay so.
     """
+    return _write(path, head, merge(batches, read_head(head), compression), number)
+
+
+def write_rows(
+    path: Path, head: bytes, batches: Iterable[pa.RecordBatch], number: int, compression: Compression, first_row: int
+) -> SealedFile:
+    """As `write_sealed`, of rows that no segment holds yet.
+
+    Args:
+        path: as there.
+        head: schema message, whose schema the batches have.
+        batches: the rows, in order.
+        number: the segment's number.
+        compression: of the bodies that shrink by it.
+        first_row: the number of the first of them in the table.
+    """
+    return _write(path, head, _parts(batches, compression, first_row), number)
+
+
+def _parts(batches: Iterable[pa.RecordBatch], compression: Compression, first_row: int) -> Iterator[Part]:
+    gathered = _Gathered(compression)
+    for batch in batches:
+        if not gathered.takes(batch, first_row):
+            yield from gathered.take()
+        gathered.add(batch, first_row)
+        first_row += batch.num_rows
+    yield from gathered.take()
+
+
+def _write(path: Path, head: bytes, parts: Iterable[Part], number: int) -> SealedFile:
     temporary = temporary_name(path.name)
     refs: list[BatchRef] = []
     # All by the folder's descriptor: its run may be renamed or go to trash meanwhile, and no half file must stay there.
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with _File(temporary, folder, head) as file:
-            parts = merge(batches, read_head(head), compression)
             refs.extend(part.lies(number, file.add(part.data)) for part in parts)
             length = file.finish()
         failpoint("seal.written")

@@ -141,7 +141,7 @@ def run_to_pb(details: RunDetails, layout: Layout, *, full: bool) -> run_pb2.Run
     if full:
         fill_maps(message.inputs, details.inputs)
         fill_maps(message.outputs, details.outputs)
-        message.metrics.extend(metrics_table_to_pb(state, run) for state in details.tables)
+        message.metrics.extend(metrics_table_to_pb(state, run) for state in details.listed)
     return message
 
 

@@ -34,4 +34,7 @@ def operation_to_pb(operation: Operation, run: run_pb2.Run | None) -> operation_
         message.run.CopyFrom(run)
     elif operation.done and operation.destination_url:
         message.bundle_url = operation.destination_url
+    elif operation.done and operation.result_reducers:
+        message.reduction.tables.update(operation.result_tables)
+        message.reduction.reducers.extend(operation.result_reducers)
     return message

@@ -132,6 +132,16 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         run = self._runs.find(RunName(name.project, name.run))
         return pb.GetMetricsTableResponse(metrics_table=metrics_table_to_pb(self._runs.get_table(name), run))
 
+    async def UndeleteMetricsTable(
+        self, request: pb.UndeleteMetricsTableRequest, context: Context
+    ) -> pb.UndeleteMetricsTableResponse:
+        """Takes a table out of trash."""
+        name = parse_metrics_table(request.name, "name")
+        uid = parse_uid(request.uid, "uid") if request.uid else None
+        state = await self._runs.undelete_table(name, uid, request_key(request, "UndeleteMetricsTable"))
+        run = self._runs.get_by_uid(state.table.run_uid).run
+        return pb.UndeleteMetricsTableResponse(metrics_table=metrics_table_to_pb(state, run))
+
     async def _new_table(self, request: pb.CreateMetricsTableRequest) -> NewTable:
         message = request.metrics_table
         foreign = None

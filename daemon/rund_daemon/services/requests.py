@@ -14,6 +14,7 @@ from rund_daemon.model import RequestKey
 # Fields that hold the resource name of what a request is about, and of what else it reads.
 _NAME_FIELDS = ("name", "parent", "run", "metrics_table", "reducer")
 _FURTHER_NAME_FIELDS = ("table",)
+_NAME_LIST_FIELDS = ("metrics_tables",)
 
 
 def request_key(request: Any, method: str) -> RequestKey:
@@ -51,6 +52,12 @@ def projects_of(request: Any) -> tuple[str | None, ...]:
     if "open" in request.DESCRIPTOR.fields_by_name:
         request = request.open
     named = [_text(request, field) for field in (*_NAME_FIELDS, *_FURTHER_NAME_FIELDS)]
+    named += [
+        name
+        for field in _NAME_LIST_FIELDS
+        if field in request.DESCRIPTOR.fields_by_name
+        for name in getattr(request, field)
+    ]
     projects: list[str | None] = [text.split("/")[1] for text in named if text.startswith("projects/")]
     if target := _text(request, "project_name"):
         projects.append(target)

@@ -167,7 +167,10 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         found = await (self._collector.find(query) if request.validate_only else self._collector.collect(query))
         entries = [
             pb.CollectTrashResponse.Entry(
-                path=str(entry.path), size_bytes=entry.size, run=self._basic(entry.run) if entry.run else None
+                path=str(entry.path),
+                size_bytes=entry.size,
+                run=self._basic(entry.run) if entry.run else None,
+                metrics_table=entry.table_name,
             )
             for entry in found
         ]

@@ -4,7 +4,7 @@ Above it there is plain data: the dataclasses of ``_types``, Arrow, and the erro
 """
 
 from . import quiet_forks  # noqa: F401, I001 - comes first: what follows imports gRPC
-from . import daemon_calls, metrics_calls, run_calls, table_calls
+from . import daemon_calls, metrics_calls, reduction_calls, run_calls, table_calls
 from .channel import CALL_TIMEOUT_S, Transport
 from .convert import metrics_table_from_pb
 from .fork_guard import in_forked_child
@@ -24,6 +24,7 @@ __all__ = [
     "metrics_calls",
     "metrics_table_from_pb",
     "pauses",
+    "reduction_calls",
     "run_calls",
     "table_calls",
 ]

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from rund_pb.v1.metrics_service_pb2 import WriteMetricsResponse
 from rund_pb.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from rund_pb.v1.operation_service_pb2_grpc import OperationServiceStub
+from rund_pb.v1.reduction_service_pb2_grpc import ReductionServiceStub
 from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
 from rund_pb.v1.table_service_pb2_grpc import TableServiceStub
@@ -74,6 +75,7 @@ class Stubs:
     write_metrics: Any  # grpc's own types know no serializer that takes bytes
     tables: TableServiceStub
     operations: OperationServiceStub
+    reductions: ReductionServiceStub
     server: ServerServiceStub
 
 
@@ -269,6 +271,7 @@ class Transport:
             ),
             tables=TableServiceStub(channel),
             operations=OperationServiceStub(channel),
+            reductions=ReductionServiceStub(channel),
             server=ServerServiceStub(channel),
         )
 

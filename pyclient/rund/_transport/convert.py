@@ -8,10 +8,11 @@ from functools import lru_cache
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rund_pb.v1 import metrics_pb2, operation_pb2, run_pb2, server_service_pb2, table_pb2
+from rund_pb.v1 import metrics_pb2, operation_pb2, reducer_pb2, run_pb2, server_service_pb2, table_pb2
 
 from rund import _types as types
 from rund._errors import InvalidFieldError
+from rund._job_types import OperationInfo, ReducerInfo
 
 from .status import error_from_status
 from .values import map_from_pb, map_to_pb
@@ -232,10 +233,10 @@ def event_from_pb(type_name: str, run: run_pb2.Run | None, revision: int) -> typ
     return types.RunEvent(type=kind, run=None if run is None else run_from_pb(run), revision=revision)
 
 
-def operation_from_pb(message: operation_pb2.Operation) -> types.OperationInfo:
+def operation_from_pb(message: operation_pb2.Operation) -> OperationInfo:
     """A long-running job."""
     metadata = message.metadata
-    return types.OperationInfo(
+    return OperationInfo(
         name=message.name,
         method=metadata.method,
         target=metadata.target,
@@ -248,6 +249,37 @@ def operation_from_pb(message: operation_pb2.Operation) -> types.OperationInfo:
         error=error_from_status(message.error) if message.HasField("error") else None,
         run=run_from_pb(message.run) if message.HasField("run") else None,
         bundle_url=message.bundle_url,
+        tables=dict(sorted(message.reduction.tables.items())),
+        reducers=tuple(message.reduction.reducers),
+    )
+
+
+def reducer_from_pb(message: reducer_pb2.Reducer) -> ReducerInfo:
+    """A kept reducer."""
+    spec = message.spec
+    project, _, name = message.name.removeprefix("projects/").partition("/reducers/")
+    return ReducerInfo(
+        resource_name=message.name,
+        uid=message.uid,
+        name=name,
+        project_name=project,
+        method=spec.method,
+        n_components=spec.n_components,
+        n_neighbors=spec.n_neighbors,
+        metric=spec.metric,
+        min_dist=spec.min_dist,
+        source_embedding_column=spec.source_embedding_column,
+        target_embedding_column=spec.target_embedding_column,
+        standard_scaler_normalize=spec.standard_scaler_normalize,
+        random_state=spec.random_state,
+        method_options=map_from_pb(spec.method_options),
+        fit_table_url=message.fit_table_url,
+        fit_row_count=message.fit_row_count,
+        input_width=message.input_width,
+        library_versions=dict(message.library_versions),
+        quality=dict(message.quality),
+        created=_time(message, "create_time"),
+        warnings=tuple(message.warnings),
     )
 
 

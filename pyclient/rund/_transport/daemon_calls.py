@@ -8,7 +8,8 @@ from google.protobuf.duration_pb2 import Duration
 from rund_pb.v1 import operation_service_pb2 as operations_pb
 from rund_pb.v1 import server_service_pb2 as server_pb
 
-from rund._types import OperationInfo, ServerInfo
+from rund._job_types import OperationInfo
+from rund._types import ServerInfo
 
 from . import convert
 from .channel import CALL_TIMEOUT_S, UNAVAILABLE_TIMEOUT_S, Transport

@@ -57,6 +57,13 @@ def get_metrics_table(transport: Transport, name: str) -> MetricTableInfo:
     return convert.metrics_table_from_pb(answer.metrics_table)
 
 
+def undelete_metrics_table(transport: Transport, name: str, request_id: str = "") -> MetricTableInfo:
+    """Takes a metrics table out of trash, by the resource name that it had."""
+    request = pb.UndeleteMetricsTableRequest(name=name, request_id=request_id)
+    answer = transport.call(lambda stubs: stubs.metrics.UndeleteMetricsTable, request)
+    return convert.metrics_table_from_pb(answer.metrics_table)
+
+
 def list_metrics_tables(transport: Transport, run: str, page_size: int = 0) -> Iterator[MetricTableInfo]:
     """Gives the metrics tables of a run, page by page, in order of writing."""
     request = pb.ListMetricsTablesRequest(parent=run, page_size=page_size)

@@ -9,7 +9,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import metrics_pb2, run_pb2
 from rund_pb.v1 import run_service_pb2 as pb
 
-from rund._types import Cause, OperationInfo, RunEvent, RunInfo, RunStatus, TrashEntry, WriterInfo
+from rund._job_types import OperationInfo
+from rund._types import Cause, RunEvent, RunInfo, RunStatus, TrashEntry, WriterInfo
 
 from . import convert
 from .channel import Transport
@@ -162,7 +163,12 @@ def collect_trash(
         request.min_age.FromMicroseconds(round(min_age_s * 1_000_000))
     answer = transport.call(lambda stubs: stubs.runs.CollectTrash, request)
     return [
-        TrashEntry(entry.path, entry.size_bytes, convert.run_from_pb(entry.run) if entry.HasField("run") else None)
+        TrashEntry(
+            entry.path,
+            entry.size_bytes,
+            convert.run_from_pb(entry.run) if entry.HasField("run") else None,
+            entry.metrics_table,
+        )
         for entry in answer.entries
     ]
 
