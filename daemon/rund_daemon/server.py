@@ -246,6 +246,7 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
         ingest=rooms.ingest,
         reader=MetricsReader(catalog, layout, feed),
         sessions=sessions,
+        sealer=rooms.sealer,
         limits=limits,
         clock=now,
     )

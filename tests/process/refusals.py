@@ -113,13 +113,14 @@ def build(daemon: RawDaemon, outside: Path) -> World:
 
 def _add_vectors(daemon: RawDaemon) -> None:
     """Tables with vectors, and a run whose table was replaced by a map and whose name was taken again."""
-    rows = pa.record_batch({"e": pa.array([[0, 1], [1, 0], [1, 1]], pa.list_(pa.float32(), 2)), "x": [1, 2, 3]})
+    vectors = pa.array([[0, 1], [1, 0], [1, 1]], pa.list_(pa.float32(), 2))
+    rows = pa.record_batch({"example_id": [0, 1, 2], "e": vectors, "x": [1, 2, 3]})
     create_run(daemon, "mapped")
     for run, table in ((RUN, "vectors"), ("projects/demo/runs/mapped", "vectors")):
         create_table(daemon, run, table, foreign_table_url=INPUT)
         write_batches(daemon, f"{run}/metrics/{table}", rows, seal=True)
     create_table(daemon, RUN, "growing", foreign_table_url=INPUT)
-    growing = pa.record_batch({"e": rows.column("e"), "g": rows.column("e")})
+    growing = pa.record_batch({"example_id": [0, 1, 2], "e": vectors, "g": vectors})
     write_batches(daemon, f"{RUN}/metrics/growing", growing)
     request = reduction_service_pb2.ReduceEmbeddingsPerDatasetRequest(run="projects/demo/runs/mapped")
     ended = wait(daemon, daemon.rpc.ReduceEmbeddingsPerDataset(request).operation.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,9 @@ def restored(place: Place, request_id: str, name: str) -> Any:
     if new:
         writer = rund.Run.from_url(run.url)
         writer.add_metrics({"v": np.eye(2, dtype=np.float32)}, foreign_table_url=place.table, name="v")
+        # What is sealed later would be a change, too.
+        while not list(Path(run.url, "metrics", "v").glob("*.arrow")):
+            time.sleep(0.01)
         writer.reduce_embeddings_per_dataset()
     return metrics_calls.undelete_metrics_table(place.transport, f"{run.resource_name}/metrics/v", request_id)
 

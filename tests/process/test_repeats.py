@@ -69,7 +69,7 @@ def deleted(daemon: RawDaemon) -> str:
 def with_vectors(daemon: RawDaemon) -> str:
     name = create_run(daemon).name
     create_table(daemon, name, "v", foreign_table_url=INPUT)
-    rows = pa.record_batch({"e": pa.array([[0, 1], [1, 0]], pa.list_(pa.float32(), 2))})
+    rows = pa.record_batch({"example_id": [0, 1], "e": pa.array([[0, 1], [1, 0]], pa.list_(pa.float32(), 2))})
     write_batches(daemon, f"{name}/metrics/v", rows, seal=True)
     return name
 

@@ -12,6 +12,7 @@ from rund_daemon.errors import ExhaustedError, InvalidError, Reason
 from rund_daemon.identity import Clock, parse_uid
 from rund_daemon.ingest.batches import plain_schema, read_schema
 from rund_daemon.ingest.plain_columns import HistoryRow, batch_of_history
+from rund_daemon.ingest.sealing import Sealer
 from rund_daemon.ingest.streams import Ingest, off_loop
 from rund_daemon.limits import Limits
 from rund_daemon.model import DEFAULT_STREAM_NAME, HISTORY_TABLE
@@ -48,6 +49,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         ingest: Ingest,
         reader: MetricsReader,
         sessions: WriteSessions,
+        sealer: Sealer,
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -56,6 +58,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         self._ingest = ingest
         self._reader = reader
         self._sessions = sessions
+        self._sealer = sealer
         self._limits = limits
         self._clock = clock
 
@@ -139,6 +142,7 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         name = parse_metrics_table(request.name, "name")
         uid = parse_uid(request.uid, "uid") if request.uid else None
         state = await self._runs.undelete_table(name, uid, request_key(request, "UndeleteMetricsTable"))
+        self._sealer.request(state.table.uid)  # its run may have ended while it was in trash
         run = self._runs.get_by_uid(state.table.run_uid).run
         return pb.UndeleteMetricsTableResponse(metrics_table=metrics_table_to_pb(state, run))
 
