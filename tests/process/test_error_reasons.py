@@ -160,6 +160,7 @@ PROVOKED: dict[str, Callable[[Place], Any]] = {
     "OPERATION_NOT_FOUND": lambda p: rund.Client(p.run.daemon).get_operation(
         "operations/00000000-0000-7000-8000-000000000000"
     ),
+    "REDUCER_NOT_FOUND": lambda p: rund.Reducer.from_names("none"),
     "RUN_EXISTS": lambda p: [p.run.copy("twice") for _ in range(2)],
     "METRICS_TABLE_EXISTS": lambda p: [p.run.add_metrics({"a": [1]}, name="x") for _ in range(2)],
     "TABLE_EXISTS": lambda p: [Table.from_dict({"a": [n]}, "x", "d") for n in range(2)],

@@ -105,15 +105,22 @@ def registered(place: Place, request_id: str, name: str) -> Any:
 
 
 def restored(place: Place, request_id: str, name: str) -> Any:
-    run, new = run_calls.create_run(place.transport, NewRun(place.project, f"of {name}", if_exists="reuse"))
-    if new:
-        writer = rund.Run.from_url(run.url)
-        writer.add_metrics({"v": np.eye(2, dtype=np.float32)}, foreign_table_url=place.table, name="v")
-        # What is sealed later would be a change, too.
-        while not list(Path(run.url, "metrics", "v").glob("*.arrow")):
-            time.sleep(0.01)
-        writer.reduce_embeddings_per_dataset()
-    return metrics_calls.undelete_metrics_table(place.transport, f"{run.resource_name}/metrics/v", request_id)
+    resource_name = f"projects/{place.project}/runs/of {name}"
+    try:
+        run_calls.get_run(place.transport, name=resource_name)
+    except rund.RunNotFoundError:
+        replace_a_table(place, f"of {name}")
+    return metrics_calls.undelete_metrics_table(place.transport, f"{resource_name}/metrics/v", request_id)
+
+
+def replace_a_table(place: Place, name: str) -> None:
+    run, _ = run_calls.create_run(place.transport, NewRun(place.project, name))
+    writer = rund.Run.from_url(run.url)
+    writer.add_metrics({"v": np.eye(2, dtype=np.float32)}, foreign_table_url=place.table, name="v")
+    # What is sealed later would be a change, too.
+    while not list(Path(run.url, "metrics", "v").glob("*.arrow")):
+        time.sleep(0.01)
+    writer.reduce_embeddings_per_dataset()
 
 
 Call = Callable[[Place, str, str], Any]
