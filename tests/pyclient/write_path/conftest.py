@@ -17,6 +17,7 @@ from rund._journal_records import Kind, Value
 from rund._journal_recovery import LeftJournal, left_journals, read_left_journal
 from rund._transport import RowRequest, Transport, WriteStream, metrics_calls, run_calls
 from rund._transport.run_calls import NewRun
+from rund._types import MetricTableInfo
 
 from tests.conftest import RunningDaemon
 
@@ -84,7 +85,8 @@ class LiveRun:
 
     def rows(self, table: str = "t") -> list[dict[str, object]]:
         """What is committed."""
-        batches = metrics_calls.read_metrics(self.transport, f"{self.name}/metrics/{table}", RowRequest())
+        info = MetricTableInfo("", resource_name=f"{self.name}/metrics/{table}")
+        batches = metrics_calls.read_metrics(self.transport, info, RowRequest())
         return [row for batch in batches for row in batch.to_pylist()]
 
     def journals(self) -> dict[str, int]:
