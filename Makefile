@@ -144,6 +144,14 @@ bench-reductions: $(REDUCE) ## measure maps of 100,000 vectors beside umap-learn
 bench-runs: $(RUND) ## measure a root with BENCH_RUNS runs; figures go to benchmarks/results/
 	$(BIN)/python benchmarks/runs_at_scale.py --runs $(BENCH_RUNS)
 
+.PHONY: bench-reads
+bench-reads: $(RUND) ## measure reads on the daemon's host, beside pyarrow alone; figures go to benchmarks/results/
+	$(BIN)/python benchmarks/local_reads.py --output benchmarks/results/local_reads.json
+
+.PHONY: bench-tables
+bench-tables: $(RUND) ## measure a run with a thousand metrics tables; figures go to benchmarks/results/
+	$(BIN)/python benchmarks/many_tables.py --output benchmarks/results/many_tables.json
+
 ##@ Clean up
 
 .PHONY: clean

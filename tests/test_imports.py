@@ -97,7 +97,7 @@ REDUCERS = "Reducers alone know the libraries that make maps"
 CLIENT = "The daemon does not import the client, but its command line and what it exchanges with other tools do"
 DAEMON = "The client imports nothing of the daemon's"
 SCHEMA = "The schema imports neither side"
-FILTER = "The filter language, which both sides have, imports neither"
+ROWS = "What rows mean, to the daemon as to the client, imports neither"
 CYCLES = "There are no cycles"
 
 
@@ -114,7 +114,7 @@ CYCLES = "There are no cycles"
         ("daemon/rund_daemon/runs/trash.py", "import umap", {REDUCERS}),
         ("daemon/rund_daemon/not_placed.py", "X = 1", {LAYERS}),
         ("protos/rund_pb/__init__.py", "import rund", {SCHEMA, CLIENT}),
-        ("pyclient/rund_filter/rows.py", "import rund", {FILTER, CLIENT}),
+        ("pyclient/rund_rows/row_filter.py", "import rund", {ROWS, CLIENT}),
         ("pyclient/rund/_types.py", "import grpc", {GRPC}),
         ("pyclient/rund/_types.py", "import rund_daemon", {DAEMON}),
         ("pyclient/rund/_types.py", "from . import _run", {CYCLES}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
-from rund_filter import FilterError
+from rund_rows import FilterError
 
 from ._bundle_files import BundleFile, BundleFiles
 from ._errors import CorruptDataError, InvalidColumnError, InvalidFieldError, InvalidFilterError

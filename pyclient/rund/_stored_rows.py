@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from rund_filter import filter_columns, parse_filter, rows_kept, to_expression
+from rund_rows import filter_columns, parse_filter, promote, recast, rows_kept, to_expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class StoredRows:
             index = batch.schema.get_field_index(field.name)
             if index >= 0:
                 column = batch.column(index)
-                arrays[field.name] = column if column.type.equals(field.type) else column.cast(field.type)
+                arrays[field.name] = recast(column, field.type, promote)
             elif field.name in self.constants:
                 arrays[field.name] = pa.repeat(self.constants[field.name], batch.num_rows)
         return batch_of(arrays, schema, batch.num_rows)

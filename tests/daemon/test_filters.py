@@ -28,7 +28,7 @@ from rund_daemon.reading.filters import (
     parse_filter,
     to_expression,
 )
-from rund_filter.grammar import MAX_DEPTH, MAX_LENGTH, And, Comparison, Not, Word, leaves
+from rund_rows.filter_grammar import MAX_DEPTH, MAX_LENGTH, And, Comparison, Not, Word, leaves
 
 MISSING = Missing.MISSING
 

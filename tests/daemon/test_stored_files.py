@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rund._stored_rows import StoredRows
 from rund._transport.read_stream import RowRequest, read_batches
 from rund_daemon.errors import InvalidError
 from rund_daemon.model import MetricsTable, Run
 from rund_daemon.names import RunName
 from rund_daemon.reading.scan import Piece, ScanRequest
+from rund_daemon.segments import checked_segments
 from rund_daemon.segments.compression import Compression
+from rund_daemon.segments.schemas import conform, unify
 from rund_daemon.services.convert_pieces import piece_to_pb
 from rund_pb.v1 import metrics_service_pb2 as ms
 
@@ -243,6 +247,35 @@ class Place:
         await self.rooms.seal(self.table)
 
 
+def test_files_are_compared_once_and_few_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a file is read, in parts or whole, and however little is remembered, damage is found."""
+    monkeypatch.setattr(checked_segments, "_MOST_FILES", 2)
+    monkeypatch.setattr(checked_segments, "_MOST_BATCHES", 3)
+    monkeypatch.setattr("rund_daemon.segments.seal.MERGED_ROWS", 1_000)
+
+    async def work(rooms: Rooms) -> None:
+        run = await rooms.new_run()
+        tables = [await rooms.new_table(run, name) for name in ("a", "b", "c")]
+        for table in tables:
+            await rooms.write(table, *(numbers(at, at + 1_000) for at in range(0, 5_000, 1_000)))
+        await rooms.seal(*tables)
+        for start, limit in ((0, 1_000), (1_500, 10), (0, None), (2_000, None)):
+            for table in tables:
+                reader = await same_rows(rooms, table, RowRequest(start_row=start, row_limit=limit), nothing)
+                assert reader.files == 1
+        checked = rooms.reader._checked
+        assert len(checked._files) <= 2
+        assert checked._batches == sum(len(known.offsets) for known in checked._files.values()) <= 3
+        (path,) = rooms.folder(run, "b").glob("*.arrow")
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(bytes(500))
+        with pytest.raises(Exception, match="does not match its checksum"):
+            await Reader(rooms, tables[1], asyncio.get_running_loop(), nothing).read(RowRequest(stored_files=True))
+
+    run_in(tmp_path, work)
+
+
 def test_damage_is_found_before_a_file_is_named(tmp_path: Path) -> None:
     """Zeros are rows to Arrow: a file is compared with its checksums, and again when it was changed."""
 
@@ -299,3 +332,29 @@ def test_a_file_that_is_another_one_is_not_taken(tmp_path: Path, change: str) ->
         assert [request.stored_files for request in reader.asked] == [True, True, False]
 
     run_in(tmp_path, work)
+
+
+def test_columns_of_other_types_become_what_the_daemon_makes_of_them() -> None:
+    """As a bundle's reader meets them: large files are not joined, and each keeps the types that it came with."""
+    columns = [
+        pa.array([True, None]),
+        pa.array([1, None], pa.int8()),
+        pa.array([2**60 + 1, None]),
+        pa.array([0.1, None], pa.float16()),
+        pa.array([0.1, None], pa.float32()),
+        pa.array([1e300, None]),
+        pa.array(["x", None]),
+        pa.array([1, None], pa.date32()),
+        pa.array([1500, None], pa.duration("ms")),
+        pa.array([[1, 2], None], pa.list_(pa.float32(), 2)),
+        pa.array([[1], None], pa.list_(pa.int32())),
+    ]
+    cast = 0
+    for one, other in itertools.permutations(columns, 2):
+        batches = [pa.record_batch({"x": one}), pa.record_batch({"y": other, "x": other})]
+        with contextlib.suppress(InvalidError):  # a list and a number of one name
+            schema = unify(batches[0].schema, batches[1].schema)
+            found = list(StoredRows.of(schema, schema, {}, "").take(batches))
+            assert found == [conform(batch, schema) for batch in batches]
+            cast += 1
+    assert cast > 60

@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rund_filter import columns, grammar
-from rund_filter.errors import FilterError
-from rund_filter.grammar import And, Comparison, Filter, Not, Operator, Or, Word, filter_error, leaves
-from rund_filter.literals import Literal
+from rund_rows import column_filters, filter_grammar
+from rund_rows.errors import FilterError
+from rund_rows.filter_grammar import And, Comparison, Filter, Not, Operator, Or, Word, filter_error, leaves
+from rund_rows.filter_literals import Literal
 
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import Micros, RunStatus, Value
@@ -64,19 +64,19 @@ def blaming(field: str, reason: Reason) -> Iterator[None]:
 @blaming("filter", Reason.INVALID_FILTER)
 def parse_filter(text: str) -> Filter:
     """Parses a filter. An empty one holds everywhere. Raises InvalidError."""
-    return grammar.parse_filter(text)
+    return filter_grammar.parse_filter(text)
 
 
 @blaming("filter", Reason.INVALID_FILTER)
 def to_expression(tree: Filter, schema: pa.Schema) -> pc.Expression:
     """Makes the expression that is true for the rows that a filter keeps, and false for others. Raises InvalidError."""
-    return columns.to_expression(tree, schema)
+    return column_filters.to_expression(tree, schema)
 
 
 @blaming("filter", Reason.INVALID_FILTER)
 def filter_columns(tree: Filter, schema: pa.Schema) -> frozenset[str]:
     """Gives the columns that a filter looks at. Raises InvalidError."""
-    return columns.filter_columns(tree, schema)
+    return column_filters.filter_columns(tree, schema)
 
 
 class Missing(enum.Enum):

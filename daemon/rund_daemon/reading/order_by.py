@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from rund_filter.scanner import Scanner
+from rund_rows.scanner import Scanner
 
 from rund_daemon.errors import Reason
 from rund_daemon.reading.filters import Field, FieldKind, Found, Lookup, Missing, Timestamp, blaming

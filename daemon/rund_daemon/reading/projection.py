@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rund_filter.rows import keep_rows
+from rund_rows.row_filter import keep_rows
 
 from rund_daemon.errors import InvalidError, Reason
 from rund_daemon.model import MetricsTable, Value, Values

@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
-from rund_filter.columns import to_expression
-from rund_filter.grammar import And, Comparison, Filter, Operator, Or
-from rund_filter.rows import keep_rows
+from rund_rows.casts import promote
+from rund_rows.column_filters import to_expression
+from rund_rows.filter_grammar import And, Comparison, Filter, Operator, Or
+from rund_rows.row_filter import keep_rows
 
 from rund_daemon.model import RANGED_COLUMNS, BatchRef
 from rund_daemon.segments.ranges import has_range
-from rund_daemon.segments.scalar_casts import promote
 
 _LEAST, _GREATEST, _UNKNOWN = "least", "greatest", "unknown"
 _ANYWHERE = And(())

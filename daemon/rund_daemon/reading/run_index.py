@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from rund_filter.grammar import And, Comparison, Filter, Not, Or, leaves
+from rund_rows.filter_grammar import And, Comparison, Filter, Not, Or, leaves
 
 from rund_daemon.catalog import Snapshot, keys, shelves
 from rund_daemon.catalog.run_fields import Path, RunFields

@@ -11,8 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
-
-from rund_daemon.segments.recast import recast
+from rund_rows.recast import recast
 
 _WIRE_SCALARS = (
     types.is_null,

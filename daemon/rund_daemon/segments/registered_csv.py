@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, types
+from rund_rows.recast import Array
 
 from rund_daemon.segments.plain_types import batch_of
-from rund_daemon.segments.recast import Array
 from rund_daemon.segments.registered_files import Place
 from rund_daemon.segments.row_window import RowWindow
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
+from rund_rows.casts import promote
+from rund_rows.recast import Array, ScalarCast, recast
 
 from rund_daemon.errors import ExhaustedError, InvalidError, Reason
 from rund_daemon.segments.plain_types import batch_of, is_wire_type
-from rund_daemon.segments.recast import Array, ScalarCast, recast
-from rund_daemon.segments.scalar_casts import promote
 from rund_daemon.segments.type_lattice import unify_fields, unify_types
 
 FIELD = "arrow_schema"

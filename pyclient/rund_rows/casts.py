@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from rund_daemon.segments.recast import Array
+from .recast import Array
 
 _INT64_MAX = 2**63 - 1
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .errors import FilterError
-from .literals import Literal, make_literal
+from .filter_literals import Literal, make_literal
 from .scanner import Scanner, Token
 
 MAX_LENGTH = 8_192

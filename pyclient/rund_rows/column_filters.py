@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from .grammar import (
+from .filter_grammar import (
     And,
     Comparison,
     Filter,
@@ -31,7 +31,7 @@ from .grammar import (
     filter_error,
     leaves,
 )
-from .literals import Literal, clock_ns, duration_ns
+from .filter_literals import Literal, clock_ns, duration_ns
 
 Expression: TypeAlias = Any
 """A pyarrow.compute.Expression; the stubs give its operators no types."""
