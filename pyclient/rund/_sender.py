@@ -33,8 +33,7 @@ LINGER_S = 0.005
 LEAST_HOLD_S, MOST_HOLD_S = 0.1, 1.0
 """Bounds of the time from one sending to the next, unless a batch is full before."""
 HOLD_COSTS = 1200
-"""That time, in multiples of what a sending costs this thread: it takes less than a thousandth of the processor. The other
-threads of a sending, gRPC's most of all, cost three times as much again."""
+"""That time, in multiples of what a sending costs this thread. gRPC's threads cost three times as much again."""
 FULL_HOLD_S = 0.02
 """At least so long even when batches are full: more than that is sent in one go."""
 _URGENT_POLL_S = 0.002
