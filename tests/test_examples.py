@@ -17,6 +17,18 @@ SAMPLE = r"^ +\d+ +\d+\.\d{3} +[a-z]+ +[a-z]+ +[01]\.\d\d$"
 
 @pytest.mark.timeout(300)
 def test_digits(tmp_path: Path) -> None:
+    show_digits(tmp_path)
+
+
+@pytest.mark.reduce
+@pytest.mark.timeout(600)
+def test_digits_with_maps(tmp_path: Path) -> None:
+    assert find_spec("umap") is not None
+    show_digits(tmp_path)
+
+
+def show_digits(tmp_path: Path) -> None:
+    """Runs the demo, with maps where the libraries for them are."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUND_")}
     environment.pop("XDG_RUNTIME_DIR", None)
     result = subprocess.run(
