@@ -79,7 +79,7 @@ test-imports: $(RUND) $(TEST) $(TOOLS) ## import what W&B, MLflow, TensorBoard a
 
 .PHONY: test-reduce
 test-reduce: $(REDUCE) ## make maps with real umap-learn and pacmap, which are too heavy for .venv
-	OMP_WAIT_POLICY=passive .venvs/reduce/bin/pytest -m reduce $(BY_METHOD) tests/reduction tests/test_examples.py $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive .venvs/reduce/bin/pytest -m reduce $(BY_METHOD) tests/reduction tests/test_examples.py tests/test_readme.py $(PYTEST_ARGS)
 
 .PHONY: test-protobuf
 test-protobuf: .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund ## run the client on the oldest and the newest protobuf

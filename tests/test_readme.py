@@ -17,13 +17,18 @@ from rund_daemon.cli.app import rund as command_line
 REPOSITORY = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"docs/guide/{page.name}" for page in sorted((REPOSITORY / "docs/guide").glob("*.md"))))
 
+# Their code makes maps, with libraries that `make test-reduce` has.
+NEED_REDUCERS = ("docs/guide/reducing.md",)
+
 
 def blocks(page: str, language: str) -> list[str]:
     text = (REPOSITORY / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.reduce) if page in NEED_REDUCERS else page for page in PAGES]
+)
 def test_python_runs(page: str, daemon: Callable[[], Any], tmp_path: Path) -> None:
     # One program a page: later blocks go on from earlier ones.
     script = tmp_path / "page.py"
