@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rund_daemon.errors import NotFoundError, Reason
 from rund_daemon.model import MetricsTable, Run, TableMark, Uid, Values
 from rund_daemon.names import MetricsTableName, RunName
 
-from . import keys, shelves
+from . import keys, records, shelves
 from .transaction import Snapshot
 
 INPUT = b"i"
 OUTPUT = b"o"
+
+# The same records, of which nothing else is looked at: a run may have thousands.
+_WHICH_TABLES: shelves.Shelf[Uid] = shelves.Shelf(shelves.TABLES.name, bytes, records.table_uid_from_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,13 @@ def tables_of(snapshot: Snapshot, run: Uid, begin: int = 0) -> Iterator[TableSta
 def with_mark(snapshot: Snapshot, table: MetricsTable) -> TableState:
     """Adds how far a table is committed."""
     return TableState(table, snapshot.get(shelves.MARKS, table.uid) or TableMark())
+
+
+def summary_of(snapshot: Snapshot, run: Run) -> RunDetails:
+    """Gives a run without its values and tables; its last change counts that of its rows."""
+    marks = (snapshot.get(shelves.MARKS, uid) for _, uid in snapshot.scan(_WHICH_TABLES, run.uid))
+    last = max((mark.commit_time for mark in marks if mark), default=run.update_time)
+    return RunDetails(replace(run, update_time=max(run.update_time, last)), (), (), ())
 
 
 def details_of(snapshot: Snapshot, run: Run) -> RunDetails:

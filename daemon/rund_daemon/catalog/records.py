@@ -87,6 +87,11 @@ def table_to_bytes(table: MetricsTable) -> bytes:
     return record.SerializeToString()
 
 
+def table_uid_from_bytes(data: bytes) -> Uid:
+    """Which metrics table a record is of."""
+    return Uid(pb.MetricsTable.FromString(data).uid)
+
+
 def table_from_bytes(data: bytes) -> MetricsTable:
     """A metrics table of its record."""
     record = pb.MetricsTable.FromString(data)

@@ -19,6 +19,7 @@ from rund_daemon.catalog.lookup import (
     find_run,
     find_table,
     run_by_uid,
+    summary_of,
     table_by_uid,
     tables_of,
     with_mark,
@@ -90,10 +91,11 @@ class Runs:
         self.presence = presence
         self._retention = retention
 
-    def get(self, name: RunName, *, show_deleted: bool = False) -> RunDetails:
-        """Gives a run by name. Raises NotFoundError."""
+    def get(self, name: RunName, *, show_deleted: bool = False, full: bool = True) -> RunDetails:
+        """Gives a run by name, without its values and tables unless `full`. Raises NotFoundError."""
         with self._catalog.snapshot() as snapshot:
-            return details_of(snapshot, find_run(snapshot, name, show_deleted=show_deleted))
+            run = find_run(snapshot, name, show_deleted=show_deleted)
+            return details_of(snapshot, run) if full else summary_of(snapshot, run)
 
     def find(self, name: RunName) -> Run:
         """Gives a run by name, without its values and tables: it may have thousands. Raises NotFoundError."""

@@ -110,11 +110,11 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """Gives a run by name, URL or uid."""
-        details = self._find(request)
+        full = request.view in (run_pb2.RUN_VIEW_UNSPECIFIED, _FULL)
+        details = self._find(request, full=full)
         if request.make_bulk_data_folder and not details.run.delete_time:
             folder = self._layout.bulk_data(details.run.project, details.run.name)
             await asyncio.get_running_loop().run_in_executor(None, make_durable_folder, folder)
-        full = request.view in (run_pb2.RUN_VIEW_UNSPECIFIED, _FULL)
         return pb.GetRunResponse(run=run_to_pb(details, self._layout, full=full))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
@@ -296,7 +296,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             for message in self._events.messages(changes, full=query.full):
                 yield message
 
-    def _find(self, request: pb.GetRunRequest) -> RunDetails:
+    def _find(self, request: pb.GetRunRequest, *, full: bool) -> RunDetails:
         match request.WhichOneof("key"):
             case "name":
                 name = parse_run(request.name, "name")
@@ -306,7 +306,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
                 return self._runs.get_by_uid(parse_uid(request.uid, "uid"))
             case _:
                 raise InvalidError("name", "no run is named; set name, url or uid")
-        return self._runs.get(name, show_deleted=request.show_deleted)
+        return self._runs.get(name, show_deleted=request.show_deleted, full=full)
 
     def _update(self, run: run_pb2.Run, mask: FieldMask | None) -> RunUpdate:
         paths = _paths(run, mask)
