@@ -119,7 +119,9 @@ class Arena:
             self.start_daemon()
 
     def _unfinished(self) -> list[Path]:
-        return [*self.daemon.root.glob("trash/new/*"), *self.daemon.root.rglob(".*.new")]
+        # A folder for files that are handed over goes when the daemon has seen that its writer is dead.
+        places = ("trash/new/*", "incoming/*")
+        return [*(path for place in places for path in self.daemon.root.glob(place)), *self.daemon.root.rglob(".*.new")]
 
     def check_all(self) -> None:
         """Once more, at the end, and that no fault of the daemon was logged."""
