@@ -37,6 +37,8 @@ class Config:
         seal_compression: `none` or `zstd`, of the bodies of sealed segments that shrink by it.
         trash_days: how long what is deleted can be restored; then it is removed for good.
         project_trash_days: the same by project, where it is another time.
+        run_days: how long a run is kept after its end; then it goes to trash, but with a label `keep`. 0: for ever.
+        project_run_days: the same by project, where it is another time.
         map_size: address space reserved for the catalog, which bounds its size.
         reduction_memory: bytes that a reduction of embeddings may hold; 0 is half of the host's memory.
         reduction_cpus: threads that it computes on; 0 is all cores. They give way to everything else.
@@ -60,6 +62,8 @@ class Config:
     project_trash_days: Mapping[str, float] = field(default_factory=dict)
     reduction_memory: int = 0
     reduction_cpus: int = 0
+    run_days: float = 0.0
+    project_run_days: Mapping[str, float] = field(default_factory=dict)
     url_prefixes: tuple[str, ...] | None = None
     s3_endpoint: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -228,6 +232,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "project_trash_days": _days_by_name,
     "reduction_memory": _number_of_bytes,
     "reduction_cpus": _cpus,
+    "run_days": _days,
+    "project_run_days": _days_by_name,
     "url_prefixes": _texts,
     "s3_endpoint": str,
     "aliases": _aliases,

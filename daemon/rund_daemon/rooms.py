@@ -31,6 +31,7 @@ from .reducing.turns import Share
 from .runs import Presence, Runs
 from .runs.collecting import TrashCollector
 from .runs.liveness import Host, Liveness
+from .runs.retirement import Retirement, RunAge
 from .runs.snapshots import RunSnapshots
 from .runs.trash import Retention
 from .segments.compression import Compression
@@ -60,6 +61,7 @@ class Rooms:
     ingest: Ingest
     runs: Runs
     collector: TrashCollector
+    retirement: Retirement
     tables: InputTables
     operations: Operations
     reductions: Reductions
@@ -113,6 +115,7 @@ async def open_rooms(config: Config, access: FileAccess) -> Rooms:
         ingest=Ingest(catalog, limits),
         runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, retention=retention),
         collector=TrashCollector(catalog, layout, now, retention),
+        retirement=Retirement(catalog, layout, feed, now, RunAge(config.run_days, config.project_run_days), retention),
         tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
         operations=operations,
         reductions=Reductions(

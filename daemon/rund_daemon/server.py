@@ -122,6 +122,7 @@ class Daemon:
             self.rooms.liveness.run,
             journals.run,
             self.rooms.collector.run,
+            self.rooms.retirement.run,
             BundleSweep(self.rooms.operations, self.rooms.places).run,
             self._keep_house,
         )

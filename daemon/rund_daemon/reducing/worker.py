@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +36,7 @@ def main() -> int:
     """Carries out orders until there are no more."""
     answers = _take_stdout()
     _die_with_parent()
-    os.nice(_NICENESS)
+    _give_way()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     orders: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), name="orders", daemon=True).start()
@@ -95,6 +96,13 @@ def _take_stdout() -> IO[str]:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
+
+
+def _give_way() -> None:
+    """Lets every other process go first, also where the kernel shares the time among sessions (autogroups)."""
+    os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 def _die_with_parent() -> None:
