@@ -34,9 +34,9 @@ _END_SECONDS = 10.0
 @takes_target
 @takes_report
 def jobs(*, everything: bool, limit: int, target: Target, report: Report) -> None:
-    """List long-running jobs, newest first: reductions, copies and imports.
+    """List long-running jobs: reductions, copies and imports.
 
-    `rund cancel JOB` ends one.
+    The newest comes first. `rund cancel JOB` ends one.
     """
     found = daemon_calls.list_operations(connect(target).transport)
     shown = list(islice(found, limit)) if everything else [job for job in found if not job.done]
@@ -53,9 +53,9 @@ def jobs(*, everything: bool, limit: int, target: Target, report: Report) -> Non
 @takes_target
 @takes_report
 def cancel(*, job: str, target: Target, report: Report) -> None:
-    """Cancel a job. It ends within a second, and nothing is changed.
+    """Cancel a job.
 
-    JOB is what `rund jobs` shows in its first column.
+    It ends within a second, and nothing is changed. JOB is what `rund jobs` shows in its first column.
     """
     transport = connect(target).transport
     name = _PREFIX + job.removeprefix(_PREFIX)
