@@ -2,7 +2,7 @@
 
 python benchmarks/ingest_beside_reduction.py --rounds 5
 
-One process logs and flushes, in turns while no job runs and while one fits (the process for jobs is warm, so that the fit
+One process logs and flushes, in turns while no job runs and while one fits (the process for jobs is warm, so the fit
 begins at once). Ratios are of neighbours in time, figures are medians. The job has all cores and the lowest priority.
 """
 

@@ -37,7 +37,8 @@ class Worker:
     @classmethod
     async def start(cls, cpus: int) -> Worker:
         """Starts a process that computes on so many threads."""
-        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cpus))
+        # Threads that wait in a loop for others to be done would take the time of those that they wait for.
+        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cpus)) | {"OMP_WAIT_POLICY": "passive"}
         # A session of its own: a Ctrl-C at the daemon's terminal is the daemon's to deal with.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-m", "rund_daemon.reducing.worker"),
