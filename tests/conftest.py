@@ -72,9 +72,13 @@ StartDaemon = Callable[..., RunningDaemon]
 
 
 @pytest.fixture(scope="session")
-def started_daemons() -> list[RunningDaemon]:
-    """All that were started in this session, in order."""
-    return []
+def started_daemons() -> Iterator[list[RunningDaemon]]:
+    """All that were started in this session, in order. Those that fixtures of the session have started end with it."""
+    started: list[RunningDaemon] = []
+    yield started
+    for running in started:
+        if running.process.poll() is None:
+            running.kill()
 
 
 @pytest.fixture(scope="session")

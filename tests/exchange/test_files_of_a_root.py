@@ -81,8 +81,7 @@ def by_polars(files: list[Path]) -> dict[str, Any]:
 def by_duckdb(files: list[Path]) -> dict[str, Any]:
     # DuckDB reads Arrow's files through pyarrow.
     rows = ds.dataset(files, format="ipc")
-    found = duckdb.execute("SELECT count(*) AS rows, sum(n) AS n, sum(loss) AS loss FROM rows").fetchone()
-    assert found is not None
+    (found,) = duckdb.execute("SELECT count(*) AS rows, sum(n) AS n, sum(loss) AS loss FROM rows").fetchall()
     assert rows.count_rows() == found[0]
     return dict(zip(("rows", "n", "loss"), found, strict=True))
 
