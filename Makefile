@@ -21,7 +21,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 BIN := .venv/bin
-SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --dist worksteal
+# A module's tests stay together: each process that has some of them starts the daemon that they share.
+SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 # Compilation is most of what these take, and each method has its own: one process compiles for each of them.
 BY_METHOD = --numprocesses $(if $(filter 0,$(TEST_WORKERS)),0,2) --dist loadgroup
 # Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.

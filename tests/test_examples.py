@@ -16,6 +16,7 @@ SAMPLE = r"^ +\d+ +\d+\.\d{3} +[a-z]+ +[a-z]+ +[01]\.\d\d$"
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_digits(tmp_path: Path) -> None:
     show_digits(tmp_path)
 

@@ -162,6 +162,7 @@ def test_a_page_of_the_catalog_can_not_be_written(daemon: RawDaemon, tmp_path: P
     check_all(daemon, table, acked)
 
 
+@pytest.mark.long
 def test_a_trainer_goes_on_when_the_disk_is_well_again(tmp_path: Path) -> None:
     """Every sync fails for a while, here and there; `log` does not notice, and the rows arrive once."""
     faults = ("segment.sync=eio@3", "segment.sync=eio@1", "catalog.staged=eio@9")

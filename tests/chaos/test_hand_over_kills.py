@@ -56,6 +56,7 @@ def values(root: Path, name: str) -> np.ndarray[Any, Any]:
     return table["n"].to_numpy()
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_killed_again_and_again(daemon: Any) -> None:
     running = daemon()
     run = rund.init("hand-over", "daemon", root_url=running.root)

@@ -76,6 +76,7 @@ def log_while_the_daemon_dies(running: Any, writers: int, steps: int, kills: int
         assert steps_of_writer == list(range(steps))
 
 
+@pytest.mark.long
 def test_eight_writers_while_the_daemon_is_killed(daemon: Any) -> None:
     log_while_the_daemon_dies(daemon(), writers=8, steps=5_000, kills=4)
 

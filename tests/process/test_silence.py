@@ -99,6 +99,7 @@ def test_a_run_goes_on_while_one_of_its_writers_is_heard_of(daemon_of_wire: RawD
     assert not get_run(daemon, run).HasField("cause"), "it was the silent writer's"
 
 
+@pytest.mark.long
 def test_an_open_stream_is_a_sign_of_life_and_so_are_scalars(daemon_of_wire: RawDaemon) -> None:
     daemon, streams, calls = daemon_of_wire, new_id(), new_id()
     one = create_run(daemon, writer=elsewhere(streams)).name
@@ -119,6 +120,7 @@ def test_an_open_stream_is_a_sign_of_life_and_so_are_scalars(daemon_of_wire: Raw
     wait_until(lambda: status(daemon, one) == "FAILED", "the end of the stream was not noticed")
 
 
+@pytest.mark.long
 def test_a_daemon_that_comes_back_gives_everybody_a_full_period(daemon_of_wire: RawDaemon) -> None:
     daemon, writer = daemon_of_wire, new_id()
     run = create_run(daemon, writer=elsewhere(writer)).name
@@ -190,6 +192,7 @@ def trainer(program: str, *arguments: str, prefix: tuple[str, ...] = (), **envir
             process.kill()
 
 
+@pytest.mark.long
 def test_a_frozen_trainer_on_another_host_fails_and_goes_on_when_it_thaws(daemon: Any, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -131,6 +131,7 @@ def test_rows_wait_while_the_daemon_is_away(own_run: LiveRun) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.long
 def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed(own_run: LiveRun) -> None:
     log = open_log(own_run)
     stop = threading.Event()
@@ -296,6 +297,7 @@ def send_again(run: LiveRun, left: LeftJournal) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.long
 def test_the_journal_of_a_killed_trainer_holds_what_the_daemon_has_not(own_run: LiveRun) -> None:
     expected: list[int] = []
     for n in range(4):

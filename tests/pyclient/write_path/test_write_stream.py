@@ -167,6 +167,7 @@ def test_a_stream_goes_on_under_its_old_name(run: LiveRun, numbers: Numbers) -> 
     third.abort()
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed(own_run: LiveRun, numbers: Numbers) -> None:
     stream = own_run.stream()
     done = threading.Event()
