@@ -8,9 +8,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# How many tests run side by side, on two cores too: most of them wait for processes. `TEST_WORKERS=0` runs them one after
+# How many tests run side by side, on two cores too: many of them wait for processes. `TEST_WORKERS=0` runs them one after
 # the other.
-TEST_WORKERS ?= 4
+TEST_WORKERS ?= 3
 CHROMIUM ?=
 BENCH_RUNS ?= 100000
 BENCH_ARGS ?=

@@ -133,6 +133,7 @@ def test_the_catalogs_sync_fails(daemon: RawDaemon, tmp_path: Path) -> None:
     check_all(daemon, table, acked + 5)
 
 
+@pytest.mark.long
 def test_a_page_of_the_catalog_can_not_be_written(daemon: RawDaemon, tmp_path: Path) -> None:
     """If it is the one that ends a commit, LMDB does nothing more: the daemon ends, and the next one knows the rest."""
     table = create_table(daemon, create_run(daemon, "run").name, "t").name

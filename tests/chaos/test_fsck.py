@@ -43,7 +43,7 @@ def shrink(path: Path) -> None:
     [
         (cut, {"short", "damaged"}, 90),
         (flip, {"damaged"}, 90),
-        (shrink, {"short", "damaged"}, 0),
+        pytest.param(shrink, {"short", "damaged"}, 0, marks=pytest.mark.long),
         (Path.unlink, {"missing", "damaged"}, 0),
     ],
     ids=["cut", "flipped", "shrunk", "gone"],

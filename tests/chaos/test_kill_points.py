@@ -133,6 +133,7 @@ def kill_adopters_at(arena: Arena, points: tuple[str, ...]) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_a_daemon_dies_while_it_seals_compressed_files(arena: Arena) -> None:
     (arena.daemon.root / "rund.toml").write_text('seal_compression = "zstd"\n')
     kill_at_daemon_points(arena, [point for point in DAEMON_POINTS if point.startswith(("seal.", "sealing."))], 1)

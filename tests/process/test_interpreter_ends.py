@@ -174,7 +174,7 @@ def test_ends_without_a_last_word(root: Path, end: str) -> None:
     assert cause.kind in (CauseKind.EXIT_CODE if end == "os._exit(7)" else CauseKind.SIGNAL, CauseKind.SILENCE)
 
 
-@pytest.mark.parametrize("state", ["hung", "killed"])
+@pytest.mark.parametrize("state", ["hung", pytest.param("killed", marks=pytest.mark.long)])
 def test_the_end_of_many_runs_without_a_daemon(daemon: Any, state: str) -> None:
     """They share one bound; what it was is printed and not asserted."""
     running = daemon()

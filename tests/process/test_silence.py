@@ -241,6 +241,7 @@ def may_unshare() -> bool:
 
 
 @pytest.mark.skipif(not may_unshare(), reason="this user may not make PID namespaces")
+@pytest.mark.long
 def test_a_writer_in_another_pid_namespace_is_not_mistaken_for_a_dead_one(daemon: Any) -> None:
     running = daemon(*SILENCE)
     with trainer(CONTAINED, str(running.root), prefix=NAMESPACE) as process:

@@ -41,7 +41,9 @@ WRITER = """
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize(("kind", "threads"), [("floats", 1), ("mixed", 1), ("mixed", 3)])
+@pytest.mark.parametrize(
+    ("kind", "threads"), [pytest.param("floats", 1, marks=pytest.mark.long), ("mixed", 1), ("mixed", 3)]
+)
 def test_every_row_that_was_logged_survives_sigkill(tmp_path: Path, kind: str, threads: int) -> None:
     chance = random.Random(f"{kind}{threads}")
     for attempt in range(4):

@@ -59,6 +59,7 @@ def test_rows_with_steps_of_many_threads_are_all_there(folder: Folder) -> None:
         assert mine == [(n, n) for n in range(10_000)]
 
 
+@pytest.mark.long
 def test_a_signal_handler_may_log_in_the_middle_of_a_log(folder: Folder) -> None:
     journal = folder.new(total_bytes=64 << 20, first_file_bytes=4096, file_bytes=65536)
     calls = []
