@@ -8,9 +8,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# How many tests run side by side, on two cores too: many of them wait for processes. `TEST_WORKERS=0` runs them one after
-# the other.
-TEST_WORKERS ?= 3
+# How many tests run side by side: as many as there are cores. `TEST_WORKERS=0` runs them one after the other.
+TEST_WORKERS ?= auto
 CHROMIUM ?=
 BENCH_RUNS ?= 100000
 BENCH_ARGS ?=
@@ -21,8 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 BIN := .venv/bin
-# A module's tests stay together: each process that has some of them starts the daemon that they share.
-SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE = --numprocesses $(TEST_WORKERS) --maxprocesses 4 --dist worksteal
 # Compilation is most of what these take, and each method has its own: one process compiles for each of them.
 BY_METHOD = --numprocesses $(if $(filter 0,$(TEST_WORKERS)),0,2) --dist loadgroup
 # Stamps say what .venv holds. Each is younger than what it was installed from, so a second `make test` starts at once.
