@@ -152,11 +152,10 @@ class Journal:
                     at = read_step(at)
                 body = plan.pack(at, time_ns(), *row)
                 word = crc32(body, plan.seed) << 32 | plan.low
-                begin = file.claimed
-                end = begin + plan.size
-                if end <= file.limit:
+                # One line, because rows that have their step are written without the lock.
+                file.claimed = end if (fits := (end := (begin := file.claimed) + plan.size) <= file.limit) else begin
+                if fits:
                     # From here on nothing is called, so no signal handler comes between.
-                    file.claimed = end
                     try:
                         file.memory[begin + 8 : end] = body
                         file.words[begin >> 3] = word

@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 from rund._journal_format import FLAG_LOCKS, FLAG_SENDER
@@ -57,6 +59,35 @@ def test_rows_with_steps_of_many_threads_are_all_there(folder: Folder) -> None:
     for t in range(6):
         mine = [(step, values["n"]) for step, values in rows if values["thread"] == t]
         assert mine == [(n, n) for n in range(10_000)]
+
+
+def test_rows_of_threads_that_a_debugger_follows_are_all_there(folder: Folder) -> None:
+    """A debugger's code runs between any two lines, and lets other threads come there."""
+    journal = folder.new(total_bytes=64 << 20, first_file_bytes=4096, file_bytes=8192)
+
+    def follow(frame: FrameType, _event: str, _argument: object) -> Any:
+        if "_journal" not in frame.f_code.co_filename and frame.f_code.co_name != "write_row":
+            return None
+        time.sleep(0)
+        return follow
+
+    def work(t: int) -> None:
+        for n in range(300):
+            journal.append({"thread": t, "n": n} if n % 7 else {"n": float(n), "thread": t}, n if n % 2 else None)
+
+    threading.settrace(follow)
+    try:
+        threads = [threading.Thread(target=work, args=(t,)) for t in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.settrace(None)  # type: ignore[arg-type]  # that is how it ends
+    rows = folder.rows()
+    assert len(rows) == 1_800
+    for t in range(6):
+        assert [values["n"] for _, values in rows if values["thread"] == t] == [*range(300)]
 
 
 @pytest.mark.long
