@@ -15,7 +15,6 @@ from rund_daemon.segments.layout import REDUCER_MODEL, make_durable_folder
 
 from .orders import FitOrder, Order, TableOrder
 from .planning import Plan, Source, maps_of, new_columns, new_head, new_schema
-from .turns import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def take_files(plan: Plan, staging: Path) -> None:
 
 
 def order_of(
-    job: Job, staging: Path, model: Path | None, known: Mapping[bytes, Path], compression: Compression, share: Share
+    job: Job, staging: Path, model: Path | None, known: Mapping[bytes, Path], compression: Compression, memory: int
 ) -> Order:
     """Makes the order of a job whose files are taken.
 
@@ -60,7 +59,7 @@ def order_of(
         model: file of the reducer to use, if one is named.
         known: files of models that were asked for in the same words, by the digest of their vectors.
         compression: of the new segments.
-        share: what of the host it may have.
+        memory: bytes that the process may hold.
     """
     tables = []
     for number, source in enumerate(job.plan.sources):
@@ -78,7 +77,7 @@ def order_of(
         folder = staging / "reducers" / str(number)
         make_durable_folder(folder)
         fits.append(FitOrder(fit.column, fit.target, fit.members, fit.fitted_on, model, known, folder / REDUCER_MODEL))
-    return Order(tuple(tables), tuple(fits), job.parameters, compression, share.memory, share.cpus)
+    return Order(tuple(tables), tuple(fits), job.parameters, compression, memory)
 
 
 def _links(staging: Path, number: int) -> Path:

@@ -67,7 +67,6 @@ class Order:
         parameters: how to fit.
         compression: of the new segments.
         memory: bytes that the process may hold.
-        cpus: how many threads work.
     """
 
     tables: tuple[TableOrder, ...]
@@ -75,7 +74,6 @@ class Order:
     parameters: Parameters
     compression: Compression
     memory: int
-    cpus: int
 
 
 @dataclass(frozen=True, slots=True)

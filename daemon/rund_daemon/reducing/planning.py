@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ _MAP_ROLES = {2: ColumnRole.XY, 3: ColumnRole.XYZ}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table that takes part, as it is committed."""
+    """A table that takes part, as it is committed. Its segments and batches are looked up by `with_files`."""
 
     run: Run
     state: TableState
-    segments: tuple[Segment, ...]
-    refs: tuple[BatchRef, ...]
     folder: Path
+    segments: tuple[Segment, ...] = ()
+    refs: tuple[BatchRef, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
@@ -57,7 +57,6 @@ class Plan:
 
     sources: tuple[Source, ...]
     fits: tuple[ColumnFit, ...]
-    left_open: tuple[str, ...] = ()
 
 
 def plan_reduction(snapshot: Snapshot, layout: Layout, name: RunName, request: ReductionRequest) -> Plan:
@@ -79,23 +78,27 @@ def plan_reduction(snapshot: Snapshot, layout: Layout, name: RunName, request: R
             (column, [state for state in members if column in _columns_of(state, request.source_column)], fit)
             for column in _columns_of(fit, request.source_column)
         ]
-    open_ = tuple(state.table.url for state in found if state not in settled)
+    open_ = tuple(state.table.url for state in found if not (state.table.sealed or run.status.ended))
     if not fits:
         raise _nothing(run, request, open_)
     if request.fit_table_url and not any(_is_meant(run, layout, fit, request.fit_table_url) for _, _, fit in fits):
         raise InvalidError(
             _FIT_TABLE, f"{request.fit_table_url[:200]!r} is no table that takes part; name one, or leave it out"
         )
-    taking = [state for state in settled if any(state in members for _, members, _ in fits)]
+    uids = {state.table.uid for _, members, _ in fits for state in members}
+    taking = [state for state in settled if state.table.uid in uids]
+    numbers = {state.table.uid: number for number, state in enumerate(taking)}
     plan = Plan(
-        tuple(_source(snapshot, layout, run, state) for state in taking),
+        tuple(_source(layout, run, state) for state in taking),
         tuple(
             ColumnFit(
-                column, request.target(column), tuple(taking.index(state) for state in members), taking.index(fit)
+                column,
+                request.target(column),
+                tuple(numbers[state.table.uid] for state in members),
+                numbers[fit.table.uid],
             )
             for column, members, fit in fits
         ),
-        open_,
     )
     for number, source in enumerate(plan.sources):
         new_schema(source, maps_of(plan, number), request.retain_source, request.parameters)
@@ -123,7 +126,7 @@ def plan_transformation(
             )
         if not (state.table.sealed or run.status.ended):
             raise _still_written(run, state.table.url)
-        sources.append(_source(snapshot, layout, run, state))
+        sources.append(_source(layout, run, state))
     if not sources:
         raise InvalidError("metrics_tables", "none is named; give the resource names of the tables to transform")
     fit = ColumnFit(reducer.source_column, reducer.target_column, tuple(range(len(sources))), None)
@@ -131,6 +134,17 @@ def plan_transformation(
     for number, source in enumerate(plan.sources):
         new_schema(source, maps_of(plan, number), False, Parameters.from_json(reducer.parameters))
     return plan
+
+
+def with_files(snapshot: Snapshot, plan: Plan) -> Plan:
+    """Adds the segments and batches of each source, of which there may be many."""
+    sources = []
+    for source in plan.sources:
+        uid = source.state.table.uid
+        segments = tuple(segment for _, segment in snapshot.scan(shelves.SEGMENTS, uid))
+        refs = tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, uid))
+        sources.append(replace(source, segments=segments, refs=refs))
+    return replace(plan, sources=tuple(sources))
 
 
 def maps_of(plan: Plan, number: int) -> dict[str, str]:
@@ -221,15 +235,8 @@ def _columns_of(state: TableState, source_column: str) -> list[str]:
     return [column.name for column in vectors if column.role is ColumnRole.EMBEDDING]
 
 
-def _source(snapshot: Snapshot, layout: Layout, run: Run, state: TableState) -> Source:
-    uid = state.table.uid
-    return Source(
-        run,
-        state,
-        tuple(segment for _, segment in snapshot.scan(shelves.SEGMENTS, uid)),
-        tuple(ref for _, ref in snapshot.scan(shelves.BATCHES, uid)),
-        layout.metrics_table(layout.run(run.project, run.name), state.table.name),
-    )
+def _source(layout: Layout, run: Run, state: TableState) -> Source:
+    return Source(run, state, layout.metrics_table(layout.run(run.project, run.name), state.table.name))
 
 
 def _nothing(run: Run, request: ReductionRequest, open_: tuple[str, ...]) -> Exception:

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rund_daemon.catalog import Catalog, Snapshot
@@ -27,7 +28,7 @@ from rund_daemon.segments.space import SpaceFloor
 from .jobs import Job, order_of, take_files
 from .kept import reducers_of
 from .orders import Made, MadeFit, Order
-from .planning import ColumnFit, maps_of, new_columns, plan_reduction, plan_transformation
+from .planning import ColumnFit, maps_of, new_columns, plan_reduction, plan_transformation, with_files
 from .publishing import NewReducer, Published, Publisher, Replacement, reducer_document
 from .request import ReductionRequest
 from .turns import Share, Turns
@@ -144,6 +145,7 @@ class Reductions:
         for _ in range(_ATTEMPTS):
             with self._catalog.snapshot() as snapshot:
                 job = plan(snapshot)
+                job = replace(job, plan=with_files(snapshot, job.plan))
             # Without hard links the sources are copied; the new tables are smaller as a rule.
             self._floor.check(sum(source.state.mark.bytes for source in job.plan.sources))
             try:
@@ -166,7 +168,7 @@ class Reductions:
             for reducer in reversed(kept):
                 if reducer.fingerprint.startswith(job.wanted):
                     known[reducer.fingerprint.removeprefix(job.wanted)] = self._model(reducer)
-        return order_of(job, staging, model, known, self._compression, self._turns.share)
+        return order_of(job, staging, model, known, self._compression, self._turns.share.memory)
 
     def _model(self, reducer: KeptReducer) -> Path:
         return self._layout.reducer(reducer.project, reducer.name) / REDUCER_MODEL
