@@ -215,7 +215,7 @@ def processes(folder: Path, method: str) -> Figures:
     model = load(folder / f"{method}.arrow")
     executors = {"one": LocalProcesses(1), "all": LocalProcesses()}
     transform(model, second[: 4 * model.chunk_rows], "t", "e", executor=executors["all"])
-    while not all(helper.is_waiting() for helper in executors["all"]._helpers):  # noqa: SLF001  # no one else asks
+    while not all(other.is_waiting() for other in executors["all"]._others):  # noqa: SLF001  # no one else asks
         sleep(0.1)
     figures: Figures = {}
     maps = set()

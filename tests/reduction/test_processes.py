@@ -42,12 +42,12 @@ def two() -> Iterator[LocalProcesses]:
 
 
 @pytest.fixture
-def helper(fitted: Fitted, two: LocalProcesses):
+def other(fitted: Fitted, two: LocalProcesses):
     """The other one, which is ready."""
-    if not two._helpers[0].is_waiting():
+    if not two._others[0].is_waiting():
         transform(fitted, ROWS, "t", "e", executor=two)
-        wait_until(two._helpers[0].is_waiting)
-    return two._helpers[0]
+        wait_until(two._others[0].is_waiting)
+    return two._others[0]
 
 
 def started_by(parent: int) -> list[int]:
@@ -78,12 +78,12 @@ def test_any_number_of_processes_gives_the_same_bytes(fitted: Fitted, two: Local
 
 
 def test_a_process_takes_part_and_stays_for_the_next_job(
-    fitted: Fitted, two: LocalProcesses, helper: Any, monkeypatch: pytest.MonkeyPatch
+    fitted: Fitted, two: LocalProcesses, other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = started_by(os.getpid())
     asked = []
-    original = helper._process.map
-    monkeypatch.setattr(helper._process, "map", lambda rows: (asked.append(len(rows)), original(rows))[1])
+    original = other._process.map
+    monkeypatch.setattr(other._process, "map", lambda rows: (asked.append(len(rows)), original(rows))[1])
     wait_until(lambda: (transform(fitted, ROWS, "t", "e", executor=two), asked)[1])
     assert started_by(os.getpid()) == before
 
@@ -91,11 +91,11 @@ def test_a_process_takes_part_and_stays_for_the_next_job(
 def test_few_chunks_start_no_process(fitted: Fitted) -> None:
     executor = LocalProcesses(2)
     transform(fitted, ROWS[100:190], "t", "e", executor=executor)
-    assert executor._helpers[0]._thread.ident is None
+    assert executor._others[0]._thread.ident is None
 
 
 def test_a_file_that_took_the_place_of_a_model_is_not_taken_for_it(
-    fitted: Fitted, two: LocalProcesses, helper: Any, tmp_path: Path
+    fitted: Fitted, two: LocalProcesses, other: Any, tmp_path: Path
 ) -> None:
     save(replace(fitted), tmp_path / "model.arrow")
     transform(load(tmp_path / "model.arrow"), ROWS, "t", "e", executor=two)
@@ -108,20 +108,20 @@ def test_a_file_that_took_the_place_of_a_model_is_not_taken_for_it(
 
 
 def test_a_model_that_can_not_be_read_there_fails_the_job(
-    fitted: Fitted, two: LocalProcesses, helper: Any, tmp_path: Path
+    fitted: Fitted, two: LocalProcesses, other: Any, tmp_path: Path
 ) -> None:
     broken = replace(fitted)
     (tmp_path / "model.arrow").write_bytes(b"nothing")
     object.__setattr__(broken, "path", tmp_path / "model.arrow")
     with pytest.raises(ChildProcessError, match="is no reducer that can be read"):
         wait_until(lambda: transform(broken, ROWS, "t", "e", executor=two) is None)
-    assert helper._process.is_alive()
+    assert other._process.is_alive()
 
 
 def test_a_process_that_dies_fails_the_job_and_the_next_one_has_another(
-    fitted: Fitted, two: LocalProcesses, helper: Any
+    fitted: Fitted, two: LocalProcesses, other: Any
 ) -> None:
-    process = helper._process
+    process = other._process
     original = process.map
 
     def map_and_die(rows: np.ndarray) -> np.ndarray:
@@ -134,17 +134,17 @@ def test_a_process_that_dies_fails_the_job_and_the_next_one_has_another(
         wait_until(lambda: transform(fitted, ROWS, "t", "e", executor=two) is None)
     expected = transform(fitted, ROWS, "t", "e", executor=InPlace()).tobytes()
     assert transform(fitted, ROWS, "t", "e", executor=two).tobytes() == expected
-    wait_until(helper.is_waiting)
-    assert helper._process is not process
+    wait_until(other.is_waiting)
+    assert other._process is not process
 
 
-def test_a_process_that_is_killed_while_it_waits_is_replaced(fitted: Fitted, two: LocalProcesses, helper: Any) -> None:
+def test_a_process_that_is_killed_while_it_waits_is_replaced(fitted: Fitted, two: LocalProcesses, other: Any) -> None:
     expected = transform(fitted, ROWS, "t", "e", executor=InPlace()).tobytes()
-    killed = helper._process._process
+    killed = other._process._process
     killed.kill()
     killed.wait()
     assert transform(fitted, ROWS, "t", "e", executor=two).tobytes() == expected
-    wait_until(helper.is_waiting)
+    wait_until(other.is_waiting)
 
 
 def test_a_killed_parent_leaves_no_process(fitted: Fitted, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ from rund_daemon.reducers import local_processes
 local_processes.cores = lambda: 2
 fitted = load(Path({str(tmp_path / "model.arrow")!r}))
 list(local_processes.local_processes().map(fitted, np.zeros((640, 6), dtype=np.float32)))
-while (process := local_processes.local_processes()._helpers[0]._process) is None:
+while (process := local_processes.local_processes()._others[0]._process) is None:
     pass
 print(process._process.pid)
 """

@@ -37,7 +37,7 @@ class LocalProcesses:
 
     def __init__(self, processes: int | None = None, *, least_chunks: int = LEAST_CHUNKS) -> None:
         self._least_chunks = least_chunks
-        self._helpers = [_Helper(number) for number in range((processes or cores()) - 1)]
+        self._others = [_OtherProcess(number) for number in range((processes or cores()) - 1)]
 
     def map(self, fitted: Fitted, rows: Matrix) -> Iterator[Matrix]:
         """Gives the map of each chunk.
@@ -48,24 +48,24 @@ class LocalProcesses:
         """
         work = _Work(fitted.kind, chunks_of(fitted, rows))
         least = self._least_chunks
-        helpers = [one for one in self._helpers if len(work.chunks) >= (2 if one.is_waiting() else least)]
-        if not helpers or fitted.kind == "pca":
+        others = [one for one in self._others if len(work.chunks) >= (2 if one.is_waiting() else least)]
+        if not others or fitted.kind == "pca":
             mapper = mapper_of(fitted)
             yield from map(mapper, work.chunks)
             return
         with _on_disk(fitted) as path:
             try:
-                for helper in helpers[: len(work.chunks) - 1]:
-                    helper.ask(work, path)
+                for other in others[: len(work.chunks) - 1]:
+                    other.ask(work, path)
                 yield from work.carry_out(fitted)
             finally:
                 work.end()
 
     def close(self) -> None:
         """Ends the other processes; from then on this one maps alone."""
-        helpers, self._helpers = self._helpers, []
-        for helper in helpers:
-            helper.close()
+        others, self._others = self._others, []
+        for other in others:
+            other.close()
 
 
 @cache
@@ -136,12 +136,12 @@ class _Work:
             self._changed.wait_for(lambda: wanted in self._mapped or self._fault is not None)
 
 
-class _Helper:
+class _OtherProcess:
     """A process and the thread that hands it chunks, which is its parent and lives as long as this process."""
 
     def __init__(self, number: int) -> None:
         self._asked: queue.SimpleQueue[tuple[_Work, Path] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._help, name=f"chunks-{number}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=f"chunks-{number}", daemon=True)
         self._process: ChunkProcess | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -167,7 +167,7 @@ class _Helper:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def _help(self) -> None:
+    def _serve(self) -> None:
         while (asked := self._asked.get()) is not None:
             self._take_part(*asked)
             del asked  # it holds the rows
