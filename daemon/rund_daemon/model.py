@@ -181,7 +181,7 @@ class ColumnSchema:
     display_name: str = ""
     description: str = ""
     unit: str = ""
-    value_map: Mapping[int, str] = field(default_factory=dict)
+    value_map: Mapping[int, str] = field(default_factory=dict, hash=False)
     writable: bool = False
 
 

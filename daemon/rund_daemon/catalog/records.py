@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from rund_pb.store.v1 import records_pb2 as pb
 
 from rund_daemon.model import (
@@ -48,7 +51,14 @@ def _column_to_pb(column: ColumnSchema) -> pb.ColumnSchema:
     )
 
 
-def _column_from_pb(record: pb.ColumnSchema) -> ColumnSchema:
+def _columns_from_pb(records: Iterable[pb.ColumnSchema]) -> tuple[ColumnSchema, ...]:
+    return tuple([_column_from_bytes(record.SerializeToString()) for record in records])
+
+
+@lru_cache(maxsize=1024)
+def _column_from_bytes(data: bytes) -> ColumnSchema:
+    """The tables of a run are much alike, and a run may have thousands: their columns are the same objects."""
+    record = pb.ColumnSchema.FromString(data)
     return ColumnSchema(
         record.name,
         ColumnRole(record.role or ColumnRole.UNSPECIFIED),
@@ -109,7 +119,7 @@ def table_from_bytes(data: bytes) -> MetricsTable:
         foreign_table_display_name=record.foreign_table_display_name,
         foreign_row_count=record.foreign_row_count,
         input_table_id=record.input_table_id,
-        columns=tuple(map(_column_from_pb, record.columns)),
+        columns=_columns_from_pb(record.columns),
         constants=read_map(record.constants, "constants"),
         sealed=record.sealed,
         arrow_schema=record.arrow_schema,
@@ -155,7 +165,7 @@ def input_table_from_bytes(data: bytes) -> InputTable:
         arrow_schema=record.arrow_schema,
         description=record.description,
         registered_url=record.registered_url,
-        columns=tuple(map(_column_from_pb, record.columns)),
+        columns=_columns_from_pb(record.columns),
         content_hash=record.content_hash,
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,8 +18,6 @@ from rund_daemon.segments.heads import describe_columns, read_head
 from rund_daemon.values import fill_map
 
 from .convert_times import time_to_pb
-
-_SAID = tuple(field.name for field in fields(ColumnSchema) if field.name != "value_map")
 
 _PLAIN_TYPES: Mapping[str, pa.DataType] = {
     "doubles": pa.float64(),
@@ -53,11 +50,13 @@ def columns_from_pb(messages: Iterable[metrics_pb2.ColumnSchema], field: str) ->
     return tuple(_column_from_pb(message, field) for message in messages)
 
 
-def metrics_table_to_pb(state: TableState, run: Run) -> metrics_pb2.MetricsTable:
-    """A metrics table."""
+def metrics_table_to_pb(
+    state: TableState, run: Run, make: Callable[..., metrics_pb2.MetricsTable] = metrics_pb2.MetricsTable
+) -> metrics_pb2.MetricsTable:
+    """A metrics table; `make` makes the message, such as the `add` of a repeated field."""
     table, mark = state.table, state.mark
     outside = bool(table.reference_url)
-    message = metrics_pb2.MetricsTable(
+    message = make(
         name="" if outside else f"{run.resource_name}/metrics/{table.name}",
         uid=uid_text(table.uid),
         url=table.url,
@@ -65,14 +64,13 @@ def metrics_table_to_pb(state: TableState, run: Run) -> metrics_pb2.MetricsTable
         foreign_table_url=table.foreign_table_url,
         foreign_table_display_name=table.foreign_table_display_name,
         input_table_id=table.input_table_id,
-        columns=_described(table.arrow_schema, table.columns),
         row_count=table.reference_row_count if outside else mark.rows,
         file_size=table.reference_file_size if outside else mark.bytes,
         create_time=time_to_pb(table.create_time),
         last_commit_time=time_to_pb(mark.commit_time),
         sealed=table.sealed,
-        arrow_schema=table.arrow_schema,
     )
+    message.MergeFromString(_part_about_columns(table.arrow_schema, table.columns))
     fill_map(message.constants, table.constants)
     return message
 
@@ -129,37 +127,22 @@ def _vector_values(message: metrics_pb2.ColumnBatch.Column) -> Sequence[float]:
     return floats
 
 
-def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> Sequence[metrics_pb2.ColumnSchema]:
-    # The tables of a run are much alike, and a run may have thousands.
-    return _described_once(arrow_schema, tuple(map(_HashableColumn, columns)))
-
-
-class _HashableColumn:
-    """What was said of a column, which has a map and so no hash of its own."""
-
-    __slots__ = ("column", "said")
-
-    def __init__(self, column: ColumnSchema) -> None:
-        self.column = column
-        self.said = (*(getattr(column, name) for name in _SAID), tuple(column.value_map.items()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _HashableColumn) and self.said == other.said
-
-    def __hash__(self) -> int:
-        return hash(self.said)
-
-
 @lru_cache(maxsize=256)
-def _described_once(arrow_schema: bytes, said: tuple[_HashableColumn, ...]) -> Sequence[metrics_pb2.ColumnSchema]:
+def _described(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> Sequence[metrics_pb2.ColumnSchema]:
     """The columns that have rows, then those that were only announced."""
-    columns = tuple(item.column for item in said)
     schema = read_head(arrow_schema)
     present = [
         column_to_pb(column, str(field.type))
         for column, field in zip(describe_columns(schema, columns), schema, strict=True)
     ]
     return present + [column_to_pb(column, "") for column in columns if column.name not in schema.names]
+
+
+@lru_cache(maxsize=256)
+def _part_about_columns(arrow_schema: bytes, columns: tuple[ColumnSchema, ...]) -> bytes:
+    """The tables of a run are much alike, and a run may have thousands: this of them is made once."""
+    part = metrics_pb2.MetricsTable(columns=_described(arrow_schema, columns), arrow_schema=arrow_schema)
+    return part.SerializeToString()
 
 
 def _column_from_pb(message: metrics_pb2.ColumnSchema, field: str) -> ColumnSchema:

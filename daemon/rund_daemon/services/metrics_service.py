@@ -124,10 +124,12 @@ class MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
         begin = min(max(int(read_token(request.page_token, request.parent) or 0), 0), MAX_TABLES)
         run, found = self._runs.find_tables(parse_run(request.parent, "parent"), begin, size + 1)
         following = found[size].table.number if len(found) > size else None
-        return pb.ListMetricsTablesResponse(
-            metrics_tables=(metrics_table_to_pb(state, run) for state in found[:size]),
-            next_page_token="" if following is None else make_token(request.parent, str(following)),
+        answer = pb.ListMetricsTablesResponse(
+            next_page_token="" if following is None else make_token(request.parent, str(following))
         )
+        for state in found[:size]:
+            metrics_table_to_pb(state, run, answer.metrics_tables.add)
+        return answer
 
     async def GetMetricsTable(self, request: pb.GetMetricsTableRequest, context: Context) -> pb.GetMetricsTableResponse:
         """Gives a table without its rows."""
