@@ -39,6 +39,8 @@ class Config:
         project_trash_days: the same by project, where it is another time.
         run_days: how long a run is kept after its end; then it goes to trash, but with a label `keep`. 0: for ever.
         project_run_days: the same by project, where it is another time.
+        quota: bytes that each project may hold; beyond that it gets no new run. 0: as many as it likes.
+        project_quota: the same by project, where it is another number.
         map_size: address space reserved for the catalog, which bounds its size.
         reduction_memory: bytes that a reduction of embeddings may hold; 0 is half of the host's memory.
         reduction_cpus: threads that it computes on; 0 is all cores. They give way to everything else.
@@ -64,6 +66,8 @@ class Config:
     reduction_cpus: int = 0
     run_days: float = 0.0
     project_run_days: Mapping[str, float] = field(default_factory=dict)
+    quota: int = 0
+    project_quota: Mapping[str, int] = field(default_factory=dict)
     url_prefixes: tuple[str, ...] | None = None
     s3_endpoint: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -147,15 +151,28 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in items if item.strip())
 
 
+_UNITS: Mapping[str, int] = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 1024,
+    "mib": MIB,
+    "gib": GIB,
+    "tib": 1024 * GIB,
+}
+
+
 def _number_of_bytes(value: object) -> int:
     """Reads 1000000, "64MiB" or "2 GB"."""
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1024, "mib": MIB, "gib": GIB}
     text = str(value).strip().lower()
-    digits = text.rstrip("bgikm ")
+    digits = text.rstrip("bgikmt ")
     unit = text[len(digits) :].strip()
-    if unit not in units or isinstance(value, bool):
+    if unit not in _UNITS or isinstance(value, bool):
         raise ValueError("give a number of bytes, such as 64MiB")
-    size = int(float(digits) * units[unit])
+    size = int(float(digits) * _UNITS[unit])
     if size < 0:
         raise ValueError("give a number of bytes that is not negative")
     return size
@@ -183,11 +200,19 @@ def _days(value: object) -> float:
 
 
 def _days_by_name(value: object) -> dict[str, float]:
+    return {name: _days(days) for name, days in _by_project(value, "days").items()}
+
+
+def _bytes_by_name(value: object) -> dict[str, int]:
+    return {name: _number_of_bytes(size) for name, size in _by_project(value, "bytes").items()}
+
+
+def _by_project(value: object, what: str) -> dict[str, object]:
     if isinstance(value, str):
         value = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
     if not isinstance(value, dict):
-        raise TypeError("give a table of PROJECT = days")
-    return {str(name): _days(days) for name, days in value.items()}
+        raise TypeError(f"give a table of PROJECT = {what}")
+    return {str(name): item for name, item in value.items()}
 
 
 def _cpus(value: object) -> int:
@@ -234,6 +259,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "reduction_cpus": _cpus,
     "run_days": _days,
     "project_run_days": _days_by_name,
+    "quota": _number_of_bytes,
+    "project_quota": _bytes_by_name,
     "url_prefixes": _texts,
     "s3_endpoint": str,
     "aliases": _aliases,

@@ -8,7 +8,7 @@ RundError
 ├── StateError            TABLE_SEALED, WRONG_STATE
 ├── SequenceGapError
 ├── RevisionGoneError
-├── ExhaustedError        NO_SPACE, OVER_LIMIT
+├── ExhaustedError        NO_SPACE, OVER_LIMIT, OVER_QUOTA
 ├── StorageError
 ├── CorruptError
 ├── AccessError           UNAUTHENTICATED, PERMISSION_DENIED
@@ -57,6 +57,7 @@ class Reason(enum.StrEnum):
     REVISION_GONE = "REVISION_GONE"
     NO_SPACE = "NO_SPACE"
     OVER_LIMIT = "OVER_LIMIT"
+    OVER_QUOTA = "OVER_QUOTA"
     STORAGE_FAILED = "STORAGE_FAILED"
     CORRUPT = "CORRUPT"
     UNAUTHENTICATED = "UNAUTHENTICATED"

@@ -25,6 +25,7 @@ from .limits import Limits
 from .model import Uid
 from .operations import Operations
 from .processes import boot_id, pid_namespace
+from .quotas import Quota, Quotas
 from .rebuilding import holds_runs
 from .reducing.reductions import Reductions
 from .reducing.turns import Share
@@ -59,6 +60,7 @@ class Rooms:
     sink: SegmentSink
     sealer: Sealer
     ingest: Ingest
+    quotas: Quotas
     runs: Runs
     collector: TrashCollector
     retirement: Retirement
@@ -100,6 +102,7 @@ async def open_rooms(config: Config, access: FileAccess) -> Rooms:
     sink.start(loop)
     catalog.start(loop)
     retention = Retention(config.trash_days, config.project_trash_days)
+    quotas = Quotas(catalog, layout, Quota(config.quota, config.project_quota))
     operations = Operations(catalog, feed, now, new_uid)
     await operations.fail_interrupted()
     return Rooms(
@@ -113,10 +116,11 @@ async def open_rooms(config: Config, access: FileAccess) -> Rooms:
         sink=sink,
         sealer=sealer,
         ingest=Ingest(catalog, limits),
-        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, retention=retention),
-        collector=TrashCollector(catalog, layout, now, retention),
+        quotas=quotas,
+        runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, quotas=quotas, retention=retention),
+        collector=TrashCollector(catalog, layout, now, retention, quotas),
         retirement=Retirement(catalog, layout, feed, now, RunAge(config.run_days, config.project_run_days), retention),
-        tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid),
+        tables=InputTables(catalog, layout, access, floor, feed=feed, clock=now, new_uid=new_uid, quotas=quotas),
         operations=operations,
         reductions=Reductions(
             catalog=catalog,

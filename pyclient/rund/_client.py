@@ -13,7 +13,7 @@ from ._rows import InputRows, table_url
 from ._start import connect as connect_daemon
 from ._table import Table
 from ._transport import daemon_calls, reduction_calls, run_calls, table_calls
-from ._types import IfExists, RunEvent, RunInfo, ServerInfo, TrashEntry
+from ._types import IfExists, ProjectUsage, RunEvent, RunInfo, ServerInfo, TrashEntry
 
 
 class Client:
@@ -94,6 +94,15 @@ class Client:
         return run_calls.collect_trash(
             self.daemon.transport, f"projects/{project}", min_age_seconds, validate_only=dry_run
         )
+
+    def list_usage(self, project_name: str | None = None) -> list[ProjectUsage]:
+        """Gives what each project holds and how much it may, by name; it may be a minute old.
+
+        Args:
+            project_name: Of which project; None: of all that have runs or input tables.
+        """
+        project = "-" if project_name is None else checked_name(project_name, "project_name")
+        return run_calls.get_usage(self.daemon.transport, f"projects/{project}")
 
     def import_bundle(
         self,

@@ -23,8 +23,8 @@
      │    ├── TableSealedError             ├── OperationCancelledError
      │    ├── WrongStateError              └── ForkedProcessError
      ├── ResourceError (OSError)
-     │    ├── NoSpaceError                 ├── OverLimitError
-     │    └── JournalFullError
+     │    ├── NoSpaceError                 ├── OverQuotaError
+     │    ├── OverLimitError               └── JournalFullError
      ├── CorruptDataError (OSError)
      ├── AccessError (PermissionError)
      │    ├── UnauthenticatedError         └── PermissionDeniedError
@@ -335,6 +335,12 @@ class OverLimitError(ResourceError):
     """The request passes a limit of the daemon: ``details["limit"]`` and ``details["value"]``."""
 
     default_reason = "OVER_LIMIT"
+
+
+class OverQuotaError(ResourceError):
+    """The project holds as much as it may, and takes no new run or input table: ``details["held_bytes"]``."""
+
+    default_reason = "OVER_QUOTA"
 
 
 class JournalFullError(ResourceError):

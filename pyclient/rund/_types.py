@@ -333,6 +333,27 @@ class TrashEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectUsage:
+    """What a project holds; sizes in bytes.
+
+    Attributes:
+        project_name: Its name.
+        run_count: Its runs, those in trash not counted.
+        trashed_run_count: Its runs in trash.
+        held_bytes: Of its metrics tables, written input tables, bulk data and reducers, in trash or not.
+        trashed_bytes: Those of them that are in trash.
+        quota_bytes: How much it may hold; 0: as much as it likes.
+    """
+
+    project_name: str
+    run_count: int
+    trashed_run_count: int
+    held_bytes: int
+    trashed_bytes: int
+    quota_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerLimits:
     """What a daemon accepts; sizes in bytes."""
 

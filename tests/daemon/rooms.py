@@ -21,6 +21,7 @@ from rund_daemon.ingest.streams import Ingest, WriteStream
 from rund_daemon.limits import Limits
 from rund_daemon.model import MetricsTable, RequestKey, Run, Uid
 from rund_daemon.names import MetricsTableName, RunName
+from rund_daemon.quotas import Quota, Quotas
 from rund_daemon.reading.scan import MetricsReader, ScanRequest
 from rund_daemon.runs import NewRun, NewTable, Presence, Runs, RunUpdate
 from rund_daemon.runs.capture import RunCapture
@@ -44,6 +45,7 @@ class Rooms:
     min_free_bytes: int = 0
     compression: Compression = Compression.NONE
     reserve_bytes: int = 0
+    quota: Quota = field(default_factory=Quota)
     before_move: Callable[[str, str], None] = lambda _source, _destination: None
     after_move: Callable[[str, str], None] = lambda _source, _destination: None
     limits: Limits = field(default_factory=Limits)
@@ -60,12 +62,15 @@ class Rooms:
         recovery = recover(self.catalog, self.layout)
         self.sink.start(loop)
         self.catalog.start(loop)
-        self.runs = Runs(self.catalog, self.layout, self.limits, self.feed, now, new_uid, presence=Presence())
+        self.quotas = Quotas(self.catalog, self.layout, self.quota)
+        self.runs = Runs(
+            self.catalog, self.layout, self.limits, self.feed, now, new_uid, presence=Presence(), quotas=self.quotas
+        )
         self.ingest = Ingest(self.catalog, self.limits)
         self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor, self.compression)
         self.reader = MetricsReader(self.catalog, self.layout, self.feed)
         self.capture = RunCapture(self.catalog, self.layout, self.floor, new_uid)
-        self.copies = RunCopies(self.catalog, self.layout, self.capture, self.feed, now, new_uid)
+        self.copies = RunCopies(self.catalog, self.layout, self.capture, self.feed, now, new_uid, quotas=self.quotas)
         self.snapshots = RunSnapshots(self.catalog, self.layout, self.feed, self.folders)
         return recovery
 

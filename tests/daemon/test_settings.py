@@ -42,6 +42,8 @@ def test_flags_come_before_variables_before_the_file_before_defaults(tmp_path: P
         "project_trash_days": "default",
         "run_days": "default",
         "project_run_days": "default",
+        "quota": "default",
+        "project_quota": "default",
         "reduction_memory": "default",
         "reduction_cpus": "default",
         "url_prefixes": "default",
@@ -65,7 +67,15 @@ def test_the_root_that_is_used_when_none_is_named(environment: dict[str, str], r
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("1000000", 10**6), ("64MiB", 64 << 20), ("2 GB", 2 * 10**9), ("1.5kib", 1536), ("7b", 7)],
+    [
+        ("0", 0),
+        ("1000000", 10**6),
+        ("64MiB", 64 << 20),
+        ("2 GB", 2 * 10**9),
+        ("1.5kib", 1536),
+        ("7b", 7),
+        ("2TiB", 2 << 40),
+    ],
 )
 def test_sizes(text: str, size: int, tmp_path: Path) -> None:
     config, _ = load({"root": str(tmp_path)}, {"RUND_MIN_FREE_BYTES": text})
@@ -104,6 +114,9 @@ def test_a_bad_setting_is_named_with_its_source(tmp_path: Path, name: str, value
         ("trash_days = -1", "trash_days"),
         ("project_trash_days = 3", "table of PROJECT"),
         ("run_days = -1", "run_days"),
+        ('quota = "much"', "quota"),
+        ("project_quota = 3", "table of PROJECT"),
+        ('project_quota = {p = "3 parsecs"}', "project_quota"),
         ('reduction_memory = "much"', "reduction_memory"),
         ("reduction_cpus = -1", "reduction_cpus"),
         ("aliases = ['a']", "table of NAME"),

@@ -99,6 +99,9 @@ CASES: dict[str, list[Case]] = {
         ("INVALID_NAME", "parent", {"parent": "runs/x"}),
         ("INVALID_FIELD", "min_age", {"parent": "projects/-", "min_age": Duration(seconds=-1)}),
     ],
+    "GetUsage": [
+        ("INVALID_NAME", "parent", {"parent": "runs/x"}),
+    ],
     "CopyRun": [
         ("INVALID_NAME", "name", {"name": BAD}),
         ("INVALID_NAME", "run_name", {"name": RUN, "run_name": "a/b"}),

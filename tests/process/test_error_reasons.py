@@ -24,6 +24,7 @@ NOT_PROVOKED_HERE = {
     "WRONG_STATE": "needs a table that is removed while it is read, or a catalog of a newer version",
     "REVISION_GONE": "events are kept for longer than a test lasts; the daemon's own tests shorten it",
     "NO_SPACE": "needs a full disk; the daemon's own tests have one",
+    "OVER_QUOTA": "needs a daemon with a quota; see test_quotas.py",
     "STORAGE_FAILED": "needs a disk that fails; the daemon's own tests have one",
     "CORRUPT": "needs a damaged file; the daemon's own tests make one",
     "UNAUTHENTICATED": "needs a daemon on TCP; see test_access.py",

@@ -29,6 +29,9 @@ CASES: dict[str, list[Case]] = {
 
 # What takes more to provoke than a request, and the module that does.
 ELSEWHERE = {
+    ("CreateRun", "OVER_QUOTA"): "tests/process/test_quotas.py",
+    ("CopyRun", "OVER_QUOTA"): "tests/process/test_quotas.py",
+    ("WriteTable", "OVER_QUOTA"): "tests/process/test_quotas.py",
     ("WriteMetrics", "DRAINING"): "tests/chaos/test_drain.py",
     ("WriteMetrics", "NO_SPACE"): "tests/chaos/test_disk_full.py",
     ("WriteMetrics", "STORAGE_FAILED"): "tests/chaos/test_failing_disk.py",

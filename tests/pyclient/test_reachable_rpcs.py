@@ -57,6 +57,7 @@ REACHED: dict[str, Use] = {
     "RunService.DeleteRun": lambda run, client: run.delete(),
     "RunService.UndeleteRun": lambda run, client: run.undelete(),
     "RunService.CollectTrash": lambda run, client: client.collect_trash(dry_run=True),
+    "RunService.GetUsage": lambda run, client: client.list_usage(),
     "RunService.CopyRun": lambda run, client: run.copy(),
     "RunService.ImportRun": lambda run, client: client.import_bundle("/bundle"),
     "RunService.AddInputTable": lambda run, client: run.add_input_table("/t"),

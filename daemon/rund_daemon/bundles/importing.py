@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from rund_daemon.limits import Limits
 from rund_daemon.model import IfExists, Micros, Run, RunStatus, Uid
 from rund_daemon.names import RunName, check_name, check_project
 from rund_daemon.progress import Progress
+from rund_daemon.quotas import Quotas
 from rund_daemon.rebuilding.records import put_contents
 from rund_daemon.rebuilding.runs import RebuiltRun, RunFolder, RunRebuilder
 from rund_daemon.runs.creation import check_description, insert_run, merge_labels, merge_parameters, take_name
@@ -51,8 +54,10 @@ class BundleImports:
         limits: Limits,
         clock: Clock,
         new_uid: UidSource,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
+        self._quotas = quotas
         self._layout = layout
         self._floor = floor
         self._feed = feed
@@ -69,12 +74,19 @@ class BundleImports:
             NotFoundError: there is no bundle.
             CorruptError: it is damaged.
             ExistsError: the name is taken.
+            ExhaustedError: there is no room on the disk, or in the project.
             OperationCancelledError: it was cancelled.
         """
         staging, now = self._layout.unfinished(operation), self._clock()
         loop = asyncio.get_running_loop()
         try:
-            entries = await loop.run_in_executor(None, self._take, store, staging, progress)
+            manifest, entries = await loop.run_in_executor(None, self._opened, store)
+            passed = Passed(progress, sum(entry.size for entry in entries))
+            record = [entry for entry in entries if entry.path == RUN_SNAPSHOT]
+            await loop.run_in_executor(None, self._take, store, manifest, record, staging, passed)
+            await self._check_quota(passed.total, name, staging)
+            rest = [entry for entry in entries if entry.path != RUN_SNAPSHOT]
+            await loop.run_in_executor(None, self._take, store, manifest, rest, staging, passed)
             progress.report(0.95, "checking")
             checking = loop.run_in_executor(None, self._checked_run, store.url, entries, name, staging, now)
             built = await _unless_cancelled(checking, progress)
@@ -86,18 +98,31 @@ class BundleImports:
             await loop.run_in_executor(None, shutil.rmtree, staging, True)
             raise
         failpoint("importing.published")
+        self._quotas.grow(run.project, passed.total)
         self._feed.publish((RUNS_TOPIC,))
         return run.uid
 
-    def _take(self, store: Store, staging: Path, progress: Progress) -> list[FileEntry]:
+    @staticmethod
+    def _opened(store: Store) -> tuple[Manifest, list[FileEntry]]:
         manifest = store.current()
         if manifest is None:
             raise missing(store.url, MANIFEST)
-        entries = [entry for entry in manifest.files if _is_ours(entry.path)]
-        passed = Passed(progress, sum(entry.size for entry in entries))
+        return manifest, [entry for entry in manifest.files if _is_ours(entry.path)]
+
+    def _take(
+        self, store: Store, manifest: Manifest, entries: Iterable[FileEntry], staging: Path, passed: Passed
+    ) -> None:
         for entry in entries:
             self._fetch(store, manifest, entry, staging, passed)
-        return entries
+
+    async def _check_quota(self, size: int, name: RunName, staging: Path) -> None:
+        """Before the rest is fetched. A record that can't be read is found out, and told, when it is checked."""
+        project = name.project
+        if not project:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                project = json.loads((staging / RUN_SNAPSHOT).read_bytes())["run"]["project"]
+        if isinstance(project, str):
+            (await self._quotas.allowance(project)).check(size)
 
     def _checked_run(self, url: str, entries: list[FileEntry], name: RunName, staging: Path, now: Micros) -> RebuiltRun:
         try:

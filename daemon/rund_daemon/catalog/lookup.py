@@ -118,6 +118,12 @@ def summary_of(snapshot: Snapshot, run: Run) -> RunDetails:
     return RunDetails(replace(run, update_time=max(run.update_time, last)), (), (), ())
 
 
+def bytes_of_rows(snapshot: Snapshot, run: Uid) -> int:
+    """Bytes of what is committed of a run's own tables, those in trash not counted."""
+    marks = (snapshot.get(shelves.MARKS, uid) for _, uid in snapshot.scan(_WHICH_TABLES, run))
+    return sum(mark.bytes for mark in marks if mark)
+
+
 def details_of(snapshot: Snapshot, run: Run) -> RunDetails:
     """Gives a run with its values and tables."""
     return RunDetails(

@@ -35,6 +35,11 @@ def find_request(snapshot: Snapshot, request: RequestKey) -> KeptRequest | None:
     return kept
 
 
+def is_known(snapshot: Snapshot, request: RequestKey) -> bool:
+    """Whether a request of this id was carried out, whatever it was."""
+    return bool(request.request_id) and snapshot.has(shelves.REQUESTS, request.request_id.encode())
+
+
 def keep_request(change: Change, request: RequestKey, kept: KeptRequest) -> None:
     """Remembers a request in the transaction that carries it out."""
     if request.request_id:

@@ -35,6 +35,7 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash, or a metrics table of a run."),
     "gc": ("gc", "Remove for good what has expired in trash."),
+    "usage": ("usage", "Show how much each project holds, and how much it may."),
     "recover": ("recover", "Send the rows that dead trainers have left in their journals."),
     "fsck": ("fsck", "Check what a root keeps against its catalog."),
     "token": ("token", "Make, list and remove tokens for callers on TCP."),

@@ -31,6 +31,7 @@ from rund_daemon.identity import Clock, UidSource
 from rund_daemon.limits import Limits
 from rund_daemon.model import KeptRequest, MetricsTable, RequestKey, Run, Uid, Values
 from rund_daemon.names import MetricsTableName, RunName
+from rund_daemon.quotas import Quotas
 from rund_daemon.segments.layout import Layout
 
 from . import changes, metrics_tables, trash, trashed_tables, writers
@@ -80,6 +81,7 @@ class Runs:
         new_uid: UidSource,
         *,
         presence: Presence,
+        quotas: Quotas,
         retention: Retention = A_MONTH,
     ) -> None:
         self._catalog = catalog
@@ -89,6 +91,7 @@ class Runs:
         self._clock = clock
         self._new_uid = new_uid
         self.presence = presence
+        self._quotas = quotas
         self._retention = retention
 
     def get(self, name: RunName, *, show_deleted: bool = False, full: bool = True) -> RunDetails:
@@ -142,7 +145,8 @@ class Runs:
             return with_mark(snapshot, table)
 
     async def create(self, new: NewRun, request: RequestKey) -> Creation:
-        """Creates a run, joins its launch's, or does what `if_exists` says. Raises ExistsError."""
+        """Creates a run, joins its launch's, or does what `if_exists` says. Raises ExistsError, ExhaustedError."""
+        allowance = await self._quotas.allowance(new.project)
         uid, now = self._new_uid(), self._clock()
 
         def mutation(change: Change) -> Creation:
@@ -150,7 +154,7 @@ class Runs:
             if kept is not None:
                 # Whoever repeats a request has not seen that it was the one that created the run.
                 return Creation(run_by_uid(change, kept.result_uid), kept.created)
-            creation = create_run(change, new, uid, now, self._layout, self._limits, self._retention)
+            creation = create_run(change, new, uid, now, self._layout, self._limits, self._retention, allowance)
             done = KeptRequest(request.method, request.fingerprint, creation.run.uid, now, creation.created)
             keep_request(change, request, done)
             return creation

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from rund_daemon.catalog.shelves import Shelf
 from rund_daemon.failpoints import failpoint
 from rund_daemon.identity import Clock
 from rund_daemon.model import MetricsTable, Micros, Run, Uid
+from rund_daemon.quotas import Quotas
 from rund_daemon.segments.layout import Layout
+from rund_daemon.segments.space import size_of
 
 from .trash import A_MONTH, Retention
 from .trashed_tables import tables_in_trash
@@ -81,11 +82,19 @@ class Trashed:
 class TrashCollector:
     """Collects the trash of a root."""
 
-    def __init__(self, catalog: Catalog, layout: Layout, clock: Clock, retention: Retention = A_MONTH) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        layout: Layout,
+        clock: Clock,
+        retention: Retention = A_MONTH,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._catalog = catalog
         self._layout = layout
         self._clock = clock
         self._retention = retention
+        self._quotas = quotas
 
     async def run(self) -> None:
         """Ends what an earlier daemon has begun, and then collects what has expired, until it is cancelled."""
@@ -111,6 +120,8 @@ class TrashCollector:
             elif await self._collect(trashed.run.uid, query):
                 gone.append(trashed)
         if gone:
+            if self._quotas is not None:
+                self._quotas.forget()
             logger.info("trash_collected", extra={"count": len(gone), "bytes": sum(entry.size for entry in gone)})
         return gone
 
@@ -128,15 +139,15 @@ class TrashCollector:
             runs = [run for run in _runs_in_trash(snapshot, query.project) if _is_due(run, query, now)]
             tables = [entry for entry in _tables_in_trash(snapshot, query.project) if _is_due(entry[1], query, now)]
         places = [(self._layout.trashed(run.uid), run) for run in sorted(runs, key=lambda run: run.delete_time)]
-        found = [Trashed(path, _size(path), run) for path, run in places]
+        found = [Trashed(path, size_of(path), run) for path, run in places]
         for name, table in sorted(tables, key=lambda entry: entry[1].delete_time):
             path = self._layout.trashed(table.uid)
-            found.append(Trashed(path, _size(path), None, table, name))
+            found.append(Trashed(path, size_of(path), None, table, name))
         if query.project:
             return found
         age = self._retention.kept("") if query.age is None else query.age
         strays = [path for path in self._layout.strays() if path.lstat().st_ctime_ns // 1_000 + age <= now]
-        return [*found, *(Trashed(path, _size(path), None) for path in strays)]
+        return [*found, *(Trashed(path, size_of(path), None) for path in strays)]
 
     async def _collect(self, uid: Uid, query: TrashQuery) -> bool:
         now = self._clock()
@@ -241,16 +252,6 @@ def _remove_stray(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         path.unlink()
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.lstat().st_size if path.exists() else 0
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  # many files
-        for folder, _, names in os.walk(path)
-        for name in names
-    )
 
 
 async def _off_loop(work: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from rund_daemon.identity import Clock, UidSource
 from rund_daemon.model import IfExists, Micros, Run, RunStatus, Uid
 from rund_daemon.names import RunName
 from rund_daemon.progress import Progress
+from rund_daemon.quotas import Quotas
 from rund_daemon.segments.layout import Layout
 
 from .capture import CapturedRun, CapturedTable, RunCapture
@@ -41,7 +43,15 @@ class RunCopies:
     """Copies runs."""
 
     def __init__(
-        self, catalog: Catalog, layout: Layout, capture: RunCapture, feed: Feed, clock: Clock, new_uid: UidSource
+        self,
+        catalog: Catalog,
+        layout: Layout,
+        capture: RunCapture,
+        feed: Feed,
+        clock: Clock,
+        new_uid: UidSource,
+        *,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
@@ -49,6 +59,21 @@ class RunCopies:
         self._feed = feed
         self._clock = clock
         self._new_uid = new_uid
+        self._quotas = quotas
+
+    async def admission(self, source: RunName, target: CopyTarget) -> Callable[[Snapshot], None]:
+        """Gives what refuses at once what can't succeed, or has no room in its project.
+
+        It raises NotFoundError, ExistsError, InvalidError, ExhaustedError.
+        """
+        allowance = await self._quotas.allowance(target.project)
+        size = await self._quotas.size_of(source) if allowance.quota else 0
+
+        def check(snapshot: Snapshot) -> None:
+            self.check(snapshot, source, target)
+            allowance.check(size)
+
+        return check
 
     @staticmethod
     def check(snapshot: Snapshot, source: RunName, target: CopyTarget) -> None:
@@ -70,12 +95,14 @@ class RunCopies:
             failpoint("copying.copied")
             progress.report(0.99, "publishing")
             await self._catalog.submit(lambda change: self._publish(change, copy, target, staging, uid, now))
+            size = sum(table.state.mark.bytes for table in copy.tables)
         except Exception:
             # Not when this task is cancelled: the transaction may be on its way then, and the next start removes the
             # files if it was not.
             await loop.run_in_executor(None, shutil.rmtree, staging, True)
             raise
         failpoint("copying.published")
+        self._quotas.grow(target.project, size)
         self._feed.publish((RUNS_TOPIC,))
         return uid
 

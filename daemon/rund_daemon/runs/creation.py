@@ -11,6 +11,7 @@ from rund_daemon.errors import ExhaustedError, ExistsError, InvalidError, Reason
 from rund_daemon.limits import Limits
 from rund_daemon.model import EventType, IfExists, Micros, Run, RunEnd, RunStatus, Uid, Values, Writer
 from rund_daemon.names import RunName, with_number
+from rund_daemon.quotas import UNLIMITED, Allowance
 from rund_daemon.segments.layout import Layout
 
 from .revisions import record_change
@@ -41,18 +42,26 @@ class Creation:
 
 
 def create_run(  # noqa: PLR0917  # what the rooms of a daemon give it
-    change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits, retention: Retention = A_MONTH
+    change: Change,
+    new: NewRun,
+    uid: Uid,
+    now: Micros,
+    layout: Layout,
+    limits: Limits,
+    retention: Retention = A_MONTH,
+    allowance: Allowance = UNLIMITED,
 ) -> Creation:
     """Creates a run, joins the launch's, or does what `if_exists` says.
 
     Raises:
         ExistsError: the name is taken and `if_exists` is RAISE.
+        ExhaustedError: OVER_QUOTA: it would be a new one, and its project is full.
     """
     launch = keys.digest(new.launch_id, new.project, new.name) if new.launch_id else b""
     joined = _live_run(change, change.get(shelves.LAUNCHES, launch)) if launch else None
     if joined is not None:
         return Creation(_enter(change, joined, new, now, limits), created=False)
-    creation = _create(change, new, uid, now, layout, limits, retention)
+    creation = _create(change, new, uid, now, layout, limits, retention, allowance)
     if launch:
         change.put(shelves.LAUNCHES, launch, creation.run.uid)
     return creation
@@ -149,12 +158,20 @@ def _over_value_limit(field: str, size: int, limits: Limits) -> ExhaustedError:
 
 
 def _create(  # noqa: PLR0917  # what the rooms of a daemon give it
-    change: Change, new: NewRun, uid: Uid, now: Micros, layout: Layout, limits: Limits, retention: Retention
+    change: Change,
+    new: NewRun,
+    uid: Uid,
+    now: Micros,
+    layout: Layout,
+    limits: Limits,
+    retention: Retention,
+    allowance: Allowance,
 ) -> Creation:
     wanted = new.name or free_name(change, new.project, _generated_name(uid))
     name, reused = take_name(change, RunName(new.project, wanted), new.if_exists, now, layout, retention)
     if reused is not None:
         return Creation(_enter(change, reused, new, now, limits), created=False)
+    allowance.check()
     run = Run(
         uid=uid,
         project=new.project,

@@ -33,6 +33,7 @@ from rund_daemon.failpoints import failpoint
 RUN_SNAPSHOT = "run.json"
 TABLE_SNAPSHOT = "table.json"
 TABLE_DATA = "data.arrow"
+BULK_DATA = "bulk_data"
 TRASHED_COMMIT_LOG = "commits.jsonl"
 REDUCER_SNAPSHOT = "reducer.json"
 REDUCER_MODEL = "model.arrow"
@@ -109,7 +110,7 @@ class Layout:
 
     def bulk_data(self, project: str, run: str) -> Path:
         """Folder of a run's side files."""
-        return self.run(project, run) / "bulk_data"
+        return self.run(project, run) / BULK_DATA
 
     def all_metrics(self, run_folder: Path) -> Path:
         """Folder of a run's metrics tables: each has a folder of its name there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,25 @@ class SpaceFloor:
         free = state.f_bavail * state.f_frsize
         if free - size < self.min_free_bytes:
             raise no_space(free, self.min_free_bytes)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all in a folder, without what is behind links. What can't be looked at counts nothing."""
+    try:
+        state = path.lstat()
+        if not stat.S_ISDIR(state.st_mode):
+            return state.st_size
+        with os.scandir(path) as entries:
+            return sum(size_of(Path(entry.path)) if entry.is_dir() else _size_of_file(entry) for entry in entries)
+    except OSError:
+        return 0
+
+
+def _size_of_file(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def is_full(error: BaseException) -> bool:

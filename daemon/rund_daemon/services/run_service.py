@@ -22,6 +22,7 @@ from rund_daemon.model import IfExists, Micros, Operation, Revision, Run, RunSta
 from rund_daemon.names import RunName, check_name, check_project, parse_project, parse_run
 from rund_daemon.operations import NO_RUN, Operations
 from rund_daemon.progress import Progress
+from rund_daemon.quotas import Quotas
 from rund_daemon.reading.run_lists import ListQuery, RunLists
 from rund_daemon.reading.watch import RunWatch, WatchQuery
 from rund_daemon.runs import Ending, NewRun, Runs, RunUpdate
@@ -69,6 +70,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         metrics_by_url: TablesByUrl,
         sealer: Sealer,
         collector: TrashCollector,
+        quotas: Quotas,
         layout: Layout,
         limits: Limits,
         silence_seconds: float,
@@ -85,6 +87,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._metrics_by_url = metrics_by_url
         self._sealer = sealer
         self._collector = collector
+        self._quotas = quotas
         self._layout = layout
         self._limits = limits
         self._silence_seconds = silence_seconds
@@ -176,6 +179,22 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         ]
         return pb.CollectTrashResponse(entries=entries, size_bytes=sum(entry.size for entry in found))
 
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        """Says what projects hold, and how much they may."""
+        project = parse_project(request.parent, "parent", allow_any=True)
+        usages = [
+            pb.ProjectUsage(
+                project_name=usage.project,
+                run_count=usage.run_count,
+                trashed_run_count=usage.trashed_run_count,
+                held_bytes=usage.held_bytes,
+                trashed_bytes=usage.trashed_bytes,
+                quota_bytes=self._quotas.quota_of(usage.project),
+            )
+            for usage in await self._quotas.usage(project)
+        ]
+        return pb.GetUsageResponse(projects=usages)
+
     async def CopyRun(self, request: pb.CopyRunRequest, context: Context) -> pb.CopyRunResponse:
         """Begins a copy."""
         source = parse_run(request.name, "name")
@@ -187,7 +206,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
             request.name,
             request_key(request, "CopyRun"),
             lambda uid, progress: self._copies.copy(source, target, uid, progress),
-            lambda snapshot: self._copies.check(snapshot, source, target),
+            await self._copies.admission(source, target),
         )
         return pb.CopyRunResponse(operation=operation_to_pb(operation, None))
 

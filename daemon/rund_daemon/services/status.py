@@ -56,6 +56,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.REVISION_GONE: _Code.OUT_OF_RANGE,
     Reason.NO_SPACE: _Code.RESOURCE_EXHAUSTED,
     Reason.OVER_LIMIT: _Code.RESOURCE_EXHAUSTED,
+    Reason.OVER_QUOTA: _Code.RESOURCE_EXHAUSTED,
     Reason.STORAGE_FAILED: _Code.UNAVAILABLE,
     Reason.CORRUPT: _Code.DATA_LOSS,
     Reason.UNAUTHENTICATED: _Code.UNAUTHENTICATED,

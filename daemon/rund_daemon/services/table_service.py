@@ -13,6 +13,7 @@ from rund_daemon.ingest.batches import plain_schema, read_stream
 from rund_daemon.limits import Limits
 from rund_daemon.model import IfExists, InputTable
 from rund_daemon.names import DatasetName, TableName, check_name, parse_dataset, parse_table
+from rund_daemon.quotas import Allowance
 from rund_daemon.reading.pages import check_page_size, make_token, read_token
 from rund_daemon.reading.table_scan import TableReader
 from rund_daemon.runs.metrics_tables import check_columns
@@ -42,7 +43,7 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
             raise InvalidError("open", "the first message must be open, with parent and table_id")
         new = _new_table(first.open)
         key = request_key(first.open, "WriteTable")
-        staged = await self._stage(request_iterator)
+        staged = await self._stage(request_iterator, await self._tables.admission(new, key))
         table = await self._tables.publish(staged, new, key)
         return pb.WriteTableResponse(table=self._message(table))
 
@@ -90,12 +91,12 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
         async for piece in pieces:
             yield pb.ReadTableResponse(schema=piece.schema, batch=piece.data, next_row=piece.next_row)
 
-    async def _stage(self, requests: Requests) -> StagedTable:
+    async def _stage(self, requests: Requests, allowance: Allowance) -> StagedTable:
         staged: StagedTable | None = None
         try:
             async for request in requests:
                 plain, batches = self._rows(request)
-                staged = staged or self._tables.stage(plain)
+                staged = staged or self._tables.stage(plain, allowance)
                 _check_same(plain, staged.schema)
                 for batch in batches:
                     await staged.add(pa.RecordBatch.from_arrays(batch.columns, schema=plain))

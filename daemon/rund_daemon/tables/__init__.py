@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from rund_daemon.access import FileAccess
 from rund_daemon.catalog import Catalog, Change, shelves
-from rund_daemon.catalog.requests import find_request, once
+from rund_daemon.catalog.requests import find_request, is_known, once
 from rund_daemon.errors import NotFoundError, Reason, RundError
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource, parse_uid, uid_text
 from rund_daemon.model import InputTable, RequestKey
 from rund_daemon.names import DatasetName, TableName, check_name, parse_table
+from rund_daemon.quotas import UNLIMITED, Allowance, Quotas
 from rund_daemon.segments.heads import read_head, segment_head
 from rund_daemon.segments.layout import TABLE_DATA, Layout
 from rund_daemon.segments.object_stores import ObjectPath, checked_object_url
@@ -28,7 +29,7 @@ from rund_daemon.segments.space import SpaceFloor
 from rund_daemon.segments.table_data import CheckedFiles, TableData, TableDataWriter
 from rund_daemon.urls import is_object_url, local_path, table_of_url
 
-from .records import NewInputTable, insert_registered, insert_written, table_by_name, table_by_url
+from .records import NewInputTable, has_table, insert_registered, insert_written, table_by_name, table_by_url
 
 __all__ = ["InputTables", "NewInputTable", "StagedTable"]
 
@@ -41,17 +42,21 @@ REGISTERED = DatasetName("default", "registered")
 class StagedTable:
     """A table that is being written; nobody sees it yet."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, floor: SpaceFloor) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, floor: SpaceFloor, allowance: Allowance) -> None:
         """Touches no file yet."""
         self.folder = folder
         self.schema = schema
         self._floor = floor
+        self._allowance = allowance
+        self._size = 0
         self._writer: TableDataWriter | None = None
         self._work: asyncio.Future[Any] | None = None
 
     async def add(self, batch: pa.RecordBatch) -> None:
         """Writes a batch. Raises ExhaustedError."""
         self._floor.check(batch.nbytes)
+        self._size += batch.nbytes
+        self._allowance.check(self._size)
         await self._in_turn(lambda: self._opened().add(batch))
 
     async def finish(self) -> TableData:
@@ -92,8 +97,10 @@ class InputTables:
         feed: Feed,
         clock: Clock,
         new_uid: UidSource,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
+        self._quotas = quotas
         self._layout = layout
         self._feed = feed
         self._access = access
@@ -141,12 +148,28 @@ class InputTables:
             found = list(islice(wanted, size + 1))
         return found[:size], uid_text(found[size - 1].uid) if len(found) > size else ""
 
-    def stage(self, schema: pa.Schema) -> StagedTable:
+    async def admission(self, new: NewInputTable, request: RequestKey) -> Allowance:
+        """Gives what a table's rows are measured by while they come.
+
+        One that may be there already is measured when it is known to be new.
+
+        Raises:
+            ExhaustedError: OVER_QUOTA: its project is full.
+        """
+        allowance = await self._quotas.allowance(new.name.project)
+        if allowance.quota:
+            with self._catalog.snapshot() as snapshot:
+                if is_known(snapshot, request) or has_table(snapshot, new.name):
+                    return UNLIMITED
+            allowance.check()
+        return allowance
+
+    def stage(self, schema: pa.Schema, allowance: Allowance) -> StagedTable:
         """Begins to write a table."""
-        return StagedTable(self._layout.unfinished(self._new_uid()), schema, self._floor)
+        return StagedTable(self._layout.unfinished(self._new_uid()), schema, self._floor, allowance)
 
     async def publish(self, staged: StagedTable, new: NewInputTable, request: RequestKey) -> InputTable:
-        """Puts a staged table under its name. Raises ExistsError."""
+        """Puts a staged table under its name. Raises ExistsError, ExhaustedError."""
         # A caller that goes away must not have the files removed of a table that is being committed.
         return await asyncio.shield(self._publish(staged, new, request))
 
@@ -156,15 +179,26 @@ class InputTables:
         try:
             data = await staged.finish()
             head = segment_head(staged.schema, new.columns, {})
+            allowance = await self._quotas.allowance(new.name.project)
             source = self._layout.relative(staged.folder)
             table = await self._once(
                 # The same request is one with the same rows too.
                 replace(request, fingerprint=request.fingerprint + data.content_hash),
                 lambda change: insert_written(
-                    change, new, data, head, staging=source, uid=uid, now=now, layout=self._layout
+                    change,
+                    new,
+                    data,
+                    head,
+                    staging=source,
+                    uid=uid,
+                    now=now,
+                    layout=self._layout,
+                    allowance=allowance,
                 ),
             )
             published = table.uid == uid
+            if published:
+                self._quotas.grow(table.project, table.file_size)
             return table
         finally:
             if not published:

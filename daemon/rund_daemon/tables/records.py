@@ -9,6 +9,7 @@ from rund_daemon.catalog.moves import add_move
 from rund_daemon.errors import ExistsError, NotFoundError, Reason
 from rund_daemon.model import ColumnSchema, IfExists, InputTable, Micros, TableFormat, Uid
 from rund_daemon.names import TableName, with_number
+from rund_daemon.quotas import Allowance
 from rund_daemon.segments.layout import Layout
 from rund_daemon.segments.table_data import TableData
 
@@ -21,6 +22,11 @@ class NewInputTable:
     columns: tuple[ColumnSchema, ...] = ()
     description: str = ""
     if_exists: IfExists = IfExists.RAISE
+
+
+def has_table(snapshot: Snapshot, name: TableName) -> bool:
+    """Whether there is an input table of a name."""
+    return snapshot.has(shelves.INPUT_TABLE_NAMES, keys.digest(*name))
 
 
 def table_by_name(snapshot: Snapshot, name: TableName) -> InputTable:
@@ -51,11 +57,13 @@ def insert_written(
     uid: Uid,
     now: Micros,
     layout: Layout,
+    allowance: Allowance,
 ) -> InputTable:
     """Puts a written table under its name, or gives the one there if it has the same rows.
 
     Raises:
         ExistsError: TABLE_EXISTS: the name is taken by a table with other rows.
+        ExhaustedError: OVER_QUOTA: it is new, and there is no room for it in its project.
     """
     existing = _existing(change, new.name)
     if existing is not None and existing.content_hash == data.content_hash:
@@ -72,6 +80,7 @@ def insert_written(
         name, existing = _revision(change, name, data.content_hash)
         if existing is not None:
             return existing
+    allowance.check(data.file_size)
     table = InputTable(
         uid=uid,
         project=name.project,

@@ -10,7 +10,7 @@ from rund_pb.v1 import metrics_pb2, run_pb2
 from rund_pb.v1 import run_service_pb2 as pb
 
 from rund._job_types import OperationInfo
-from rund._types import Cause, RunEvent, RunInfo, RunStatus, TrashEntry, WriterInfo
+from rund._types import Cause, ProjectUsage, RunEvent, RunInfo, RunStatus, TrashEntry, WriterInfo
 
 from . import convert
 from .channel import Transport
@@ -170,6 +170,22 @@ def collect_trash(
             entry.metrics_table,
         )
         for entry in answer.entries
+    ]
+
+
+def get_usage(transport: Transport, parent: str) -> list[ProjectUsage]:
+    """Says what projects hold, and how much they may."""
+    answer = transport.call(lambda stubs: stubs.runs.GetUsage, pb.GetUsageRequest(parent=parent))
+    return [
+        ProjectUsage(
+            entry.project_name,
+            entry.run_count,
+            entry.trashed_run_count,
+            entry.held_bytes,
+            entry.trashed_bytes,
+            entry.quota_bytes,
+        )
+        for entry in answer.projects
     ]
 
 
