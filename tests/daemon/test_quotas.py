@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,34 @@ def test_those_who_ask_together_wait_for_one_measurement(tmp_path: Path) -> None
         asked.pop().cancel()
         assert [allowance.held for allowance in await asyncio.gather(*asked)] == [held] * 4
         assert clock.readings == 3, "once before, once behind, and once for how long it is good"
+
+    run_in(tmp_path, work)
+
+
+def test_with_room_left_nobody_waits_long_and_without_it_the_truth_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(rooms: Rooms) -> None:
+        clock = Clock()
+        quota = Quota(await with_rows(rooms, "first", 100) + 1)
+        quotas = Quotas(rooms.catalog, rooms.layout, quota, clock)
+        first = (await quotas.allowance("p")).held
+        second = await with_rows(rooms, "second", 1_000)
+        clock.time += 100
+        monkeypatch.setattr("rund_daemon.quotas.PATIENCE_SECONDS", 0.0)
+        hold = threading.Event()
+        busy = [asyncio.get_running_loop().run_in_executor(None, hold.wait, 20) for _ in range(40)]
+        assert (await quotas.allowance("p")).held == first, "what was known, while threads are busy elsewhere"
+        hold.set()
+        await asyncio.gather(*busy)
+        await quotas.usage("p")
+        assert (await quotas.allowance("p")).held == first + second
+        await rooms.runs.delete(RunName("p", "first"), "", NO_REQUEST)
+        await rooms.runs.delete(RunName("p", "second"), "", NO_REQUEST)
+        collector = TrashCollector(rooms.catalog, rooms.layout, now)
+        await collector.collect(ALL)
+        clock.time += 100
+        assert (await quotas.allowance("p")).held == 0, "it was full, so nothing is refused by an old figure"
 
     run_in(tmp_path, work)
 

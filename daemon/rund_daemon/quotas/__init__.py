@@ -28,6 +28,8 @@ LONGEST_SECONDS = 60.0
 """A measurement is good for no longer."""
 COST_FACTOR = 100.0
 """Nor for longer than so many times what it took: measuring takes a hundredth of a thread's time at most."""
+PATIENCE_SECONDS = 1.0
+"""Nobody waits longer for a measurement if there was room by the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,14 @@ class Quotas:
     async def allowance(self, project: str) -> Allowance:
         """What there is room for in a project. It costs nothing where no quota is set."""
         quota = self._quota.of(project)
-        return Allowance(project, (await self._usage(project)).held_bytes, quota) if quota else UNLIMITED
+        if not quota:
+            return UNLIMITED
+        last = self._figures.get(project)
+        if last is not None and last.usage.held_bytes < quota and not self._is_good(last):
+            await asyncio.wait([self._measurement(project)], timeout=PATIENCE_SECONDS)
+            # What was measured meanwhile, or what was known before.
+            return Allowance(project, self._figures.get(project, last).usage.held_bytes, quota)
+        return Allowance(project, (await self._usage(project)).held_bytes, quota)
 
     async def usage(self, project: str = "") -> list[ProjectUsage]:
         """What a project holds, or what each of them does, by name."""
@@ -125,16 +134,23 @@ class Quotas:
 
     async def _usage(self, project: str) -> ProjectUsage:
         figure = self._figures.get(project)
-        if figure is not None and self._clock() < figure.good_until:
+        if figure is not None and self._is_good(figure):
             return figure.usage
+        # Others may wait for it, too.
+        usage, _ = await asyncio.shield(self._measurement(project))
+        return usage
+
+    def _is_good(self, figure: _Figure) -> bool:
+        return self._clock() < figure.good_until
+
+    def _measurement(self, project: str) -> asyncio.Future[tuple[ProjectUsage, float]]:
+        """The measurement that goes on, or one that begins now."""
         work = self._measuring.get(project)
         if work is None:
             work = asyncio.get_running_loop().run_in_executor(None, self._measure, project)
             self._measuring[project] = work
             work.add_done_callback(partial(self._keep, project))
-        # Others may wait for it, too.
-        usage, _ = await asyncio.shield(work)
-        return usage
+        return work
 
     def _measure(self, project: str) -> tuple[ProjectUsage, float]:
         began = self._clock()
