@@ -171,10 +171,6 @@ help: ## this list
 
 # --- what the targets stand on ---
 
-# What is heavy, or must not meet rund, has an environment of its own. `.ci/run` makes them while the checks run.
-.PHONY: environments
-environments: $(NODE) $(TOOLS) $(REDUCE) .venvs/protobuf-lowest/.has-rund .venvs/protobuf-highest/.has-rund
-
 $(PIP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "rund needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11"; exit 1; }

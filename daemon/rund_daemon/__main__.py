@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import enum
 import faulthandler
+import gc
 import logging
 import os
 import resource
@@ -101,6 +102,8 @@ async def _serve(config: Config) -> int:
     _raise_file_limit()
     daemon = await build(config)
     await daemon.start()
+    # Modules last as long as the daemon. Looked through by each full collection, they would hold up every call for 15 ms.
+    gc.freeze()
     await stop.wait()
     await daemon.stop()
     return ExitCode.STOPPED
