@@ -102,7 +102,7 @@ async def _serve(config: Config) -> int:
     _raise_file_limit()
     daemon = await build(config)
     await daemon.start()
-    # Modules last as long as the daemon. Looked through by each full collection, they would hold up every call for 15 ms.
+    # Modules last as long as the daemon. If each full collection looked through them, it would hold up calls for 15 ms.
     gc.freeze()
     await stop.wait()
     await daemon.stop()

@@ -69,17 +69,26 @@ def apart(work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
+    return begin_apart(work)()
+
+
+def begin_apart(work: Callable[[], T]) -> Callable[[], T]:
+    """Begins the work on another thread, and gives what waits for it: that gives or raises what the work does."""
     try:
         tasks = _workers.take()
     except RuntimeError:
-        return work()
+        return work
     answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
     tasks.put((work, answers))
-    answer, error = answers.get()
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error
-    value: T = answer
-    return value
+
+    def wait() -> T:
+        answer, error = answers.get()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        value: T = answer
+        return value
+
+    return wait

@@ -37,8 +37,7 @@ class Keeper:
     def metrics(self, run: RunInfo) -> list[MetricTableInfo]:
         """Its metrics tables in order of writing."""
         self.writer.flush_for_reading()
-        page_size = self.daemon.info.limits.max_page_size
-        return list(metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name, page_size))
+        return list(metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name))
 
     def metrics_tables(self, run: RunInfo) -> list[Table]:
         """They, with their rows."""

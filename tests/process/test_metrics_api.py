@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import rund
 from rund import ColumnRole, ColumnSchema, MetricTableInfo, Run, Table
+from rund._transport import metrics_calls
 
 _numbers = itertools.count()
 
@@ -42,6 +43,13 @@ def digits(run: Run) -> Table:
 def listed(run: Run) -> list[MetricTableInfo]:
     """The run's tables without their sizes: a sealed one is written anew in the background."""
     return [dataclasses.replace(info, file_size=0) for info in run.metrics]
+
+
+def test_many_tables_are_listed_in_their_order(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_calls, "TABLES_OF_A_PAGE", 2)
+    names = [info.name for number in range(5) for info in run.add_metrics({"loss": [float(number)]})]
+    assert [info.name for info in run.metrics] == names
+    assert [table["loss"].to_pylist() for table in run.metrics_tables] == [[0.0], [1.0], [2.0], [3.0], [4.0]]
 
 
 class TestAddMetrics:

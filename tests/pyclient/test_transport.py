@@ -68,6 +68,18 @@ def test_a_daemon_that_is_away_is_asked_again_with_the_same_id(flaky: tuple[Flak
     assert servicer.request_ids[-1] != servicer.request_ids[0]
 
 
+def test_a_call_that_was_begun_is_answered_or_refused_to_who_waits(flaky: tuple[Flaky, Transport]) -> None:
+    servicer, transport = flaky
+    servicer.refusals = 1
+    waits = [transport.begin(lambda stubs: stubs.runs.SetParameters, runs_pb.SetParametersRequest()) for _ in range(2)]
+    assert [wait() for wait in waits] == [runs_pb.SetParametersResponse()] * 2
+    assert len(servicer.request_ids) == 3
+    servicer.refusals, servicer.code = 1, grpc.StatusCode.RESOURCE_EXHAUSTED
+    wait = transport.begin(lambda stubs: stubs.runs.SetParameters, runs_pb.SetParametersRequest())
+    with pytest.raises(OSError, match="not now"):
+        wait()
+
+
 def test_other_errors_are_final(flaky: tuple[Flaky, Transport]) -> None:
     servicer, transport = flaky
     servicer.refusals, servicer.code = 1, grpc.StatusCode.RESOURCE_EXHAUSTED

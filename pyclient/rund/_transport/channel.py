@@ -24,7 +24,7 @@ from rund_pb.v1.run_service_pb2_grpc import RunServiceStub
 from rund_pb.v1.server_service_pb2_grpc import ServerServiceStub
 from rund_pb.v1.table_service_pb2_grpc import TableServiceStub
 
-from rund._apart import apart
+from rund._apart import apart, begin_apart
 from rund._errors import ForkedProcessError, InvalidUrlError, RundError
 from rund._identity import new_request_id
 
@@ -170,6 +170,14 @@ class Transport:
         """
         _stamp(request)
         return apart(lambda: self._call(method, request, timeout_s, min(unavailable_timeout_s, timeout_s)))
+
+    def begin(self, method: UnaryCall[Request, Answer], request: Request) -> Callable[[], Answer]:
+        """Begins a call that is made as by ``call``, and gives what waits for its answer, once.
+
+        The request must not be changed afterwards.
+        """
+        _stamp(request)
+        return begin_apart(lambda: self._call(method, request, CALL_TIMEOUT_S, UNAVAILABLE_TIMEOUT_S))
 
     def _call(
         self, method: UnaryCall[Request, Answer], request: Request, timeout_s: float, unavailable_timeout_s: float

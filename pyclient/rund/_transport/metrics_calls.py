@@ -6,7 +6,7 @@ LogScalars is for callers without Arrow; what this client logs goes through the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,6 +17,9 @@ from rund._types import MetricTableInfo
 from . import convert
 from .channel import Transport
 from .read_stream import RowAnswer, RowRequest, read_batches
+
+TABLES_OF_A_PAGE = 200
+"""Enough that a call costs little beside them, and few enough that none waits long for another."""
 
 
 def create_metrics_table(
@@ -64,15 +67,19 @@ def undelete_metrics_table(transport: Transport, name: str, request_id: str = ""
     return convert.metrics_table_from_pb(answer.metrics_table)
 
 
-def list_metrics_tables(transport: Transport, run: str, page_size: int = 0) -> Iterator[MetricTableInfo]:
+def list_metrics_tables(transport: Transport, run: str) -> Iterator[MetricTableInfo]:
     """Gives the metrics tables of a run, page by page, in order of writing."""
-    request = pb.ListMetricsTablesRequest(parent=run, page_size=page_size)
-    while True:
-        answer = transport.call(lambda stubs: stubs.metrics.ListMetricsTables, request)
+
+    def ask(token: str) -> Callable[[], pb.ListMetricsTablesResponse]:
+        request = pb.ListMetricsTablesRequest(parent=run, page_size=TABLES_OF_A_PAGE, page_token=token)
+        return transport.begin(lambda stubs: stubs.metrics.ListMetricsTables, request)
+
+    page: Callable[[], pb.ListMetricsTablesResponse] | None = ask("")
+    while page is not None:
+        answer = page()
+        # The daemon makes the next page while this one becomes objects.
+        page = ask(answer.next_page_token) if answer.next_page_token else None
         yield from map(convert.metrics_table_from_pb, answer.metrics_tables)
-        if not answer.next_page_token:
-            return
-        request.page_token = answer.next_page_token
 
 
 def read_metrics(transport: Transport, table: MetricTableInfo, rows: RowRequest) -> Iterator[pa.RecordBatch]:
