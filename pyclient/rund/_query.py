@@ -65,11 +65,13 @@ def query(
     timeout: float = TIMEOUT_S,
     max_memory_bytes: int = MAX_MEMORY_BYTES,
 ) -> QueryResult:
-    """Carries out a SELECT of DuckDB's SQL over runs, in this process. It sees nothing but the runs.
+    """Carries out a SELECT of DuckDB's SQL over runs, in this process. It sees nothing but runs and input tables.
 
-    Relations are ``runs``, ``parameters``, ``labels``, ``inputs``, ``outputs`` and ``tables``; a metrics table of all
-    runs together, with the columns ``project_name`` and ``run_name``, by its name or as ``metrics.NAME``; and that of
-    one run as ``"PROJECT/RUN".NAME``. Only the tables and columns that the SQL names are read.
+    Relations are ``runs``, ``parameters``, ``labels``, ``inputs``, ``outputs``, ``tables`` and ``input_tables``; a
+    metrics table of all runs together, with the columns ``project_name`` and ``run_name``, by its name or as
+    ``metrics.NAME``; that of one run as ``"PROJECT/RUN".NAME``; and an input table as ``"PROJECT/DATASET/TABLE"``,
+    whose ``example_id`` is the number of the row unless it has such a column. Only the tables and columns that the
+    SQL names are read.
 
     Args:
         sql: One SELECT.
@@ -96,8 +98,9 @@ def query_run(
 ) -> QueryResult:
     """Carries out a SELECT of DuckDB's SQL over the run, in this process.
 
-    Relations are its metrics tables by their names, and ``runs``, ``parameters``, ``labels``, ``inputs``, ``outputs``
-    and ``tables``. The arguments and errors are those of ``rund.query``.
+    Relations are its metrics tables by their names, input tables as ``"PROJECT/DATASET/TABLE"``, and ``runs``,
+    ``parameters``, ``labels``, ``inputs``, ``outputs``, ``tables`` and ``input_tables``. The arguments and errors are
+    those of ``rund.query``.
     """
     if run.read_only:
         relations = Relations(None, lambda: [run.info], one_run=True, tables=run.metrics_tables)

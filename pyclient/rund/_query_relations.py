@@ -7,19 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
-from ._errors import QueryError, RunNotFoundError
+from ._columns import EXAMPLE_ID
+from ._errors import InvalidNameError, QueryError, RunNotFoundError, TableNotFoundError
 from ._frames import table_of
 from ._locate import Daemon
-from ._rows import no_flush, source_of
+from ._rows import InputRows, no_flush, source_of
 from ._sql_engine import Budget
 from ._sql_statement import Statement
 from ._table import Table
-from ._transport import metrics_calls, run_calls
-from ._types import RunInfo, Value
+from ._transport import metrics_calls, run_calls, table_calls
+from ._types import RunInfo, TableInfo, Value
 
 METRICS = "metrics"
+# PROJECT/DATASET/TABLE is an input table. No name of rund's has a slash in it.
+_INPUT_SLASHES = 2
 
 _Fields: TypeAlias = "list[tuple[str, pa.DataType]]"
 
@@ -54,6 +58,18 @@ _SCHEMAS: Mapping[str, pa.Schema] = {
             ("sealed", pa.bool_()),
             ("created", _TIME),
             ("foreign_table_url", pa.string()),
+        ]
+    ),
+    "input_tables": pa.schema(
+        [
+            ("project_name", pa.string()),
+            ("dataset_name", pa.string()),
+            ("table_name", pa.string()),
+            ("row_count", pa.int64()),
+            ("file_size", pa.int64()),
+            ("registered", pa.bool_()),
+            ("created", _TIME),
+            ("url", pa.string()),
         ]
     ),
 }
@@ -98,6 +114,8 @@ class Relations:
             return self._rows(statement, found, budget, own=True)
         if schema not in ("", METRICS):
             return None
+        if not schema and name.count("/") == _INPUT_SLASHES and all(name.split("/")):
+            return self._input_rows(statement, name, budget)
         found = [(run, table) for run in self.runs for table in self._tables_of(run) if table.name == name]
         if not found:
             raise self._missing(name, "run")
@@ -109,6 +127,30 @@ class Relations:
         if self._runs is None:
             self._runs = list(self.list_runs())
         return self._runs
+
+    def _input_rows(self, statement: Statement, name: str, budget: Budget) -> pa.Table:
+        """The rows of an input table, with their numbers: metrics refer to them by that."""
+        if self.daemon is None:
+            raise QueryError(f"{name!r} is no table of this bundle; name its metrics tables")
+        project, dataset, table_name = name.split("/")
+        resource = f"projects/{project}/datasets/{dataset}/tables/{table_name}"
+        try:
+            info = table_calls.get_table(self.daemon.transport, name=resource)
+        except (TableNotFoundError, InvalidNameError) as error:
+            raise QueryError(
+                f"{name!r} names no input table: {error}; input_tables lists those that are there"
+            ) from None
+        table = Table(InputRows(self.daemon, info))
+        names = table.schema.names
+        if EXAMPLE_ID in names:
+            return _read(table, statement.columns_of(names), budget)
+        wanted = statement.columns_of([EXAMPLE_ID, *names])
+        if EXAMPLE_ID not in wanted:
+            return _read(table, wanted, budget)
+        budget.take(8 * info.row_count)
+        numbers = pa.table({EXAMPLE_ID: np.arange(info.row_count)})
+        rows = _read(table, wanted[1:], budget) if wanted[1:] else numbers.select([])
+        return pa.table([*numbers.columns, *rows.columns], schema=pa.schema([*numbers.schema, *rows.schema]))
 
     def _run_of(self, schema: str) -> RunInfo:
         project, _, run = schema.partition("/")
@@ -135,7 +177,7 @@ class Relations:
     ) -> pa.Table:
         pieces = []
         for run, table in found:
-            rows = _read(table, statement, budget)
+            rows = _read(table, statement.columns_of(table.schema.names), budget)
             if not own:
                 for place, text in enumerate((run.project_name, run.name)):
                     names = pa.repeat(pa.scalar(text), rows.num_rows)
@@ -154,6 +196,8 @@ class Relations:
     def _facts(self, name: str, budget: Budget) -> pa.Table:
         if name in ("inputs", "outputs"):
             rows = (row for run in self.runs for row in _output_rows(self._full(run), name))
+        elif name == "input_tables":
+            rows = map(_input_table_row, self._input_tables())
         elif name == "tables":
             rows = (_table_row(run, table) for run in self.runs for table in self._tables_of(run))
         else:
@@ -162,22 +206,28 @@ class Relations:
         budget.take(facts.nbytes)
         return facts
 
+    def _input_tables(self) -> Iterable[TableInfo]:
+        return table_calls.list_tables(self.daemon.transport) if self.daemon is not None else ()
+
     def _full(self, run: RunInfo) -> RunInfo:
         return run if self.daemon is None else run_calls.get_run(self.daemon.transport, uid=run.uid)
 
 
-def _read(table: Table, statement: Statement, budget: Budget) -> pa.Table:
-    schema = table.schema
-    names = statement.columns_of(schema.names)
+def _read(table: Table, names: Sequence[str], budget: Budget) -> pa.Table:
     batches = []
     for batch in table.scan(names):
         budget.take(batch.nbytes)
         batches.append(batch)
-    return table_of(batches) if batches else pa.schema([schema.field(name) for name in names]).empty_table()
+    return table_of(batches) if batches else pa.schema([table.schema.field(name) for name in names]).empty_table()
 
 
 def _run_row(run: RunInfo) -> dict[str, Any]:
     return {"project_name": run.project_name, "run_name": run.name}
+
+
+def _input_table_row(info: TableInfo) -> dict[str, Any]:
+    names = [name for name in _SCHEMAS["input_tables"].names if name != "table_name"]
+    return {"table_name": info.name, **{name: getattr(info, name) for name in names}}
 
 
 def _runs_rows(run: RunInfo) -> Iterator[dict[str, Any]]:

@@ -73,6 +73,29 @@ class TestWhatItSees:
         )
         assert everywhere(run, joined) == [("other",)]
 
+    def test_input_tables(self, run: Run, tmp_path: Path) -> None:
+        root = run.daemon.root
+        data = Table.from_dict({"label": ["cat", "dog", "cat"]}, "train", "pets", project_name="a", root_url=root)
+        run.add_metrics({"loss": [1.0, 2.0, 4.0]}, name="per sample", foreign_table_url=data.url)
+        joined = (
+            'SELECT label, sum(m.loss) FROM "per sample" m JOIN "a/pets/train" USING (example_id) GROUP BY 1 ORDER BY 1'
+        )
+        assert rows(run, joined) == [("cat", 5.0), ("dog", 2.0)]
+        assert everywhere(run, 'FROM "a/pets/train"') == [(0, "cat"), (1, "dog"), (2, "cat")]
+        assert everywhere(run, 'SELECT sum(example_id) FROM "a/pets/train"') == [(3,)]
+        assert everywhere(run, 'SELECT label FROM "a/pets/train" LIMIT 1') == [("cat",)]
+        assert everywhere(run, 'SELECT count(*) FROM "a/pets/train" WHERE example_id > 7') == [(0,)]
+        (tmp_path / "own.csv").write_text("example_id,x\n5,1\n7,2\n")
+        Table.register(tmp_path / "own.csv", "own", "pets", project_name="a", root_url=root)
+        assert everywhere(run, 'SELECT example_id, x FROM "a/pets/own"') == [(5, 1), (7, 2)]
+        Table.from_dict({"x": pa.array([], pa.int64())}, "none", "pets", project_name="a", root_url=root)
+        assert everywhere(run, 'FROM "a/pets/none"') == []
+        found = everywhere(run, "SELECT table_name, row_count, registered FROM input_tables ORDER BY 1")
+        assert found == [("none", 0, False), ("own", 2, True), ("train", 3, False)]
+        for name in ("a/pets/nobody", "a/../train"):
+            with pytest.raises(rund.QueryError, match="names no input table"):
+                run.query(f'FROM "{name}"')
+
     def test_results(self, run: Run) -> None:
         result = run.query("SELECT acc FROM history ORDER BY acc LIMIT 2")
         assert result.to_arrow().to_pydict() == {"acc": [0, 1]}

@@ -36,10 +36,10 @@ def query(
 ) -> None:
     """Carry out SQL over runs.
 
-    SQL is one SELECT, as DuckDB takes it. Relations are runs, parameters, labels, inputs, outputs and tables; a metrics
-    table of all runs together, with the columns project_name and run_name, by its name, such as history; and that of
-    one run as "PROJECT/RUN".history. It sees nothing but the runs, and needs DuckDB: pip install 'rund[query]'. With
-    --json each row is one line.
+    SQL is one SELECT, as DuckDB takes it. Relations are runs, parameters, labels, inputs, outputs, tables and
+    input_tables; a metrics table of all runs together, with the columns project_name and run_name, by its name, such as
+    history; that of one run as "PROJECT/RUN".history; and an input table as "PROJECT/DATASET/TABLE". It sees nothing
+    else, and needs DuckDB: pip install 'rund[query]'. With --json each row is one line.
     """
     relations = relations_of_runs(connect(target), project, filter_text)
     rows = run_sql(sql, relations, timeout=timeout, max_memory_bytes=memory * _MIB)
