@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
@@ -206,17 +206,15 @@ def rund(folder: Path, method: str) -> Figures:
 
 
 def processes(folder: Path, method: str) -> Figures:
-    """A second epoch through the kept model, by one process and by all of them, warm, in turns."""
+    """A second epoch through the kept model, by one thread and by all, warm, in turns."""
     from rund_daemon.reducers.fitted import load  # noqa: PLC0415  # its libraries are for who measures them
-    from rund_daemon.reducers.local_processes import LocalProcesses  # noqa: PLC0415
+    from rund_daemon.reducers.local_threads import LocalThreads  # noqa: PLC0415
     from rund_daemon.reducers.transforming import transform  # noqa: PLC0415
 
     _, second = _arrays(folder)
     model = load(folder / f"{method}.arrow")
-    executors = {"one": LocalProcesses(1), "all": LocalProcesses()}
-    transform(model, second[: 4 * model.chunk_rows], "t", "e", executor=executors["all"])
-    while not all(other.is_waiting() for other in executors["all"]._others):  # noqa: SLF001  # no one else asks
-        sleep(0.1)
+    executors = {"one": LocalThreads(1), "all": LocalThreads()}
+    transform(model, second[:10], "t", "e")
     figures: Figures = {}
     maps = set()
     for turn in range(2):
@@ -226,7 +224,6 @@ def processes(folder: Path, method: str) -> Figures:
             )
             maps.add(places.tobytes())
     assert len(maps) == 1, "the rows are not the same"
-    executors["all"].close()
     return figures
 
 

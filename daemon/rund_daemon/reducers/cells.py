@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import faiss
 import numpy as np
 import numpy.typing as npt
-from sklearn.neighbors import NearestNeighbors
 
 from .vectors import Indices, Matrix
 
@@ -85,13 +84,16 @@ class CellSearch:
     def divide(cls, rows: Matrix, metric: str, seed: int) -> CellSearch:
         """Divides the space of rows, and tries how many cells have to be searched."""
         shift = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scale = float(np.max(np.abs(rows - shift), initial=0.0)) or 1.0
+        scale = float(np.maximum(rows.max(axis=0) - shift, shift - rows.min(axis=0)).max()) or 1.0
         cells = Cells(np.empty((0, rows.shape[1]), dtype=np.float32), shift, scale, _FIRST_PROBES, 0.0)
-        points = cells.place(rows, metric)
+        count = 2 * int(np.sqrt(len(rows)))
+        random = np.random.default_rng(seed)
+        points = cells.place(_some(rows, _TRAINING_ROWS_A_CELL * count, random), metric)
         with _threads(1) as pool:  # sums by several would depend on how many
-            centres = pool.submit(_centres, points, seed % 2**31).result()
+            centres = pool.submit(_centres, points, count, seed % 2**31).result()
+        del points
         search = cls(rows, replace(cells, centres=centres), metric)
-        search._try(points, seed)
+        search._try(cells.place(_some(rows, _TRIED_ROWS, random), metric))
         return search
 
     def nearest(self, rows: Matrix, count: int, threads: int) -> tuple[Indices, Matrix]:
@@ -119,25 +121,26 @@ class CellSearch:
             squares[short], indices[short] = self._index.search(points[short], count, params=everywhere)
         return squares, indices
 
-    def _try(self, points: Matrix, seed: int) -> None:
-        """Searches more and more cells for some rows, until what an exact search finds is found."""
+    def _try(self, points: Matrix) -> None:
+        """Searches more and more cells for some points, until what is found in all of them is found."""
         count = _TRIED_NEIGHBOURS + 1
-        tried = points[np.random.default_rng(seed).choice(len(points), min(_TRIED_ROWS, len(points)), replace=False)]
-        exact = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points)
-        limit = exact.kneighbors(tried)[0][:, -1:] * (1 + 1e-4)
         probes, most = self.cells.probes, len(self.cells.centres)
-        while True:
-            with _threads(1) as pool:
-                squares, _ = pool.submit(self._among, tried, count, probes).result()
-            found = float((np.sqrt(np.maximum(squares, 0)) <= limit).mean())
-            self.cells = replace(self.cells, probes=probes, found=found)
-            if found >= FOUND or probes >= most:
-                return
-            probes = min(probes + probes // 2, most)
+        with _threads(1) as pool:
+            limit = pool.submit(self._among, points, count, most).result()[0][:, -1:] * np.float32(1 + 1e-4)
+            while True:
+                squares, _ = pool.submit(self._among, points, count, probes).result()
+                found = float((squares <= limit).mean())
+                self.cells = replace(self.cells, probes=probes, found=found)
+                if found >= FOUND or probes >= most:
+                    return
+                probes = min(probes + probes // 2, most)
 
 
-def _centres(points: Matrix, seed: int) -> Matrix:
-    count = 2 * int(np.sqrt(len(points)))
+def _some(rows: Matrix, most: int, random: np.random.Generator) -> Matrix:
+    return rows if len(rows) <= most else rows[np.sort(random.choice(len(rows), most, replace=False))]
+
+
+def _centres(points: Matrix, count: int, seed: int) -> Matrix:
     means = faiss.Kmeans(
         points.shape[1],
         count,

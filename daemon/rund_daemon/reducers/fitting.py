@@ -52,8 +52,8 @@ def fit(
     scaled = scaler.apply(rows) if scaler else rows
     check_magnitudes(scaled, table, column)
     report("leaving out repeated rows")
-    distinct = scaled[first_of_each(scaled)]
-    chosen = distinct[sample(len(distinct), parameters.max_fit_rows, parameters.seed)]
+    first = first_of_each(scaled)
+    chosen = _rows_of(scaled, first[sample(len(first), parameters.max_fit_rows, parameters.seed)])
     kind = parameters.method if len(chosen) >= LEAST_ROWS else "pca"
     report(f"fitting {kind} on {len(chosen)} rows of {len(rows)}")
     fitted = reducer_of(kind).fit(chosen, parameters)
@@ -66,9 +66,9 @@ def fit(
         library_versions=_versions(),
         cpu=_cpu(),
         fit_rows=len(chosen),
-        sampled=len(chosen) < len(distinct),
+        sampled=len(chosen) < len(first),
         quality=measure(chosen, fitted.map, parameters.metric, parameters.seed) | _neighbours_found(fitted),
-        warnings=tuple(_warnings(parameters, fitted, len(distinct))),
+        warnings=tuple(_warnings(parameters, fitted, len(first))),
     )
     return replace(fitted, scaler=scaler, origin=origin)
 
@@ -83,6 +83,11 @@ def sample(count: int, most: int, seed: int) -> npt.NDArray[np.intp]:
         np.intp
     )
     return drawn
+
+
+def _rows_of(rows: Matrix, numbers: npt.NDArray[np.intp]) -> Matrix:
+    """Those rows, without a copy if they are all of them."""
+    return rows if len(numbers) == len(rows) else rows[numbers]
 
 
 def _neighbours_found(fitted: Fitted) -> dict[str, float]:

@@ -30,12 +30,12 @@ def search_among(rows: Matrix, metric: str, seed: int) -> Search:
     return ExactSearch(rows, metric)
 
 
-def kept(search: Search, **numbers: float) -> Kept:
-    """Gives the fields of a model that hold the search, with further numbers of its method."""
+def kept(search: Search) -> Kept:
+    """Gives the fields of a model that hold the search."""
     if not isinstance(search, CellSearch):
-        return Kept(numbers=numbers, arrays={})
+        return Kept(numbers={}, arrays={})
     cells = search.cells
-    numbers |= {"cell_scale": cells.scale, "cell_probes": cells.probes, CELLS_FOUND: cells.found}
+    numbers = {"cell_scale": cells.scale, "cell_probes": cells.probes, CELLS_FOUND: cells.found}
     return Kept(numbers=numbers, arrays={"cell_centres": cells.centres, "cell_shift": cells.shift})
 
 

@@ -6,7 +6,6 @@ import os
 from typing import Protocol
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from .vectors import Indices, Matrix
 
@@ -22,6 +21,8 @@ class ExactSearch:
     """Compares all with all. How many threads do it, OpenMP decides."""
 
     def __init__(self, rows: Matrix, metric: str) -> None:
+        from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415  # a second, and cells do without
+
         self._search = NearestNeighbors(metric=metric, algorithm="brute").fit(rows)
 
     def nearest(self, rows: Matrix, count: int, threads: int) -> tuple[Indices, Matrix]:

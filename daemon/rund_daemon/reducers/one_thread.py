@@ -5,14 +5,11 @@ Sums are added up in another order by two threads than by one, and the last bits
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
-
-VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @contextmanager
@@ -28,8 +25,3 @@ def one_thread() -> Iterator[None]:
         finally:
             if numba:
                 numba.set_num_threads(before)
-
-
-def environment_of_one_thread() -> Mapping[str, str]:
-    """The environment of a process whose libraries have one thread from the start."""
-    return {**os.environ, **dict.fromkeys(VARIABLES, "1")}

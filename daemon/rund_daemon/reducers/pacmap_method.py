@@ -13,7 +13,7 @@ from .fitted import Fitted
 from .kept_search import kept, search_among, search_in
 from .libraries import not_installed
 from .neighbours import nearest_among
-from .parameters import Parameters
+from .parameters import Parameters, number_of
 from .vectors import Indices, Mapper, Matrix
 
 # Candidates beyond the neighbours that are wanted, and whose distances tell how dense a place is; as PaCMAP has them.
@@ -40,6 +40,8 @@ class PacmapReducer:
         count = _fitting_neighbours(parameters, len(rows))
         search = search_among(rows, parameters.metric, parameters.seed)
         indices, distances = nearest_among(rows, min(count + _FURTHER + 1, len(rows)), search)
+        fields = kept(search)
+        del search  # it may hold the rows once more
         chosen = _by_density(indices, distances, count)
         own = np.repeat(np.arange(len(rows), dtype=np.int32), count)
         pairs = np.stack([own, chosen.ravel()], axis=1)
@@ -63,7 +65,7 @@ class PacmapReducer:
             map=np.asarray(places, dtype=np.float32),
             neighbours=indices[:, : count + 1],
             distances=distances[:, : count + 1],
-            **kept(search),
+            **fields,
         )
 
     def mapper(self, fitted: Fitted) -> Mapper:
@@ -93,8 +95,8 @@ def _fitting_neighbours(parameters: Parameters, rows: int) -> int:
     Raises:
         InvalidError: the ratios leave not even one.
     """
-    mid_near = float(_ratio(parameters, "MN_ratio", 0.5))
-    further = float(_ratio(parameters, "FP_ratio", 2.0))
+    mid_near = number_of(parameters.options, "MN_ratio", 0.5)
+    further = number_of(parameters.options, "FP_ratio", 2.0)
     for count in range(min(parameters.n_neighbors, rows - 1), 0, -1):
         near, far = round(count * mid_near), round(count * further)
         if count + near + far < rows and near + _LEAST_MID_NEAR_ROWS <= rows and far >= 1:
@@ -103,11 +105,6 @@ def _fitting_neighbours(parameters: Parameters, rows: int) -> int:
         "spec.method_options",
         f"{rows} distinct rows are too few for pairs by MN_ratio {mid_near:g} and FP_ratio {further:g}; lower them",
     )
-
-
-def _ratio(parameters: Parameters, name: str, default: float) -> float:
-    value = parameters.options.get(name, default)
-    return value if isinstance(value, (int, float)) else default
 
 
 def _by_density(indices: Indices, distances: Matrix, count: int) -> Indices:

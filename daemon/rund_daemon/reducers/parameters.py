@@ -102,3 +102,9 @@ def _check_option(method: str, name: str, value: Value) -> None:
     if type(value) not in known[name]:
         names = " or ".join(kind.__name__ for kind in known[name])
         raise InvalidError("spec.method_options", f"{name!r} has to be {names}, and {value!r:.60} is not")
+
+
+def number_of(options: Mapping[str, Value], name: str, default: float) -> float:
+    """Gives an option that is a number; the default if it is not there."""
+    value = options.get(name)
+    return float(value) if isinstance(value, (int, float)) else default

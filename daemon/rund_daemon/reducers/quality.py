@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.manifold import trustworthiness
 
 from .neighbours import ExactSearch, nearest_among
 from .vectors import Matrix
@@ -19,6 +18,8 @@ def measure(vectors: Matrix, places: Matrix, metric: str, seed: int) -> dict[str
         `trustworthiness` (1 is best; 0.5 is chance) and `neighbour_overlap`, the share of the 15 nearest rows that are
         the same in both; nothing where there are too few rows to say.
     """
+    from sklearn.manifold import trustworthiness  # noqa: PLC0415  # a second, and who maps with a model does without
+
     count = min(len(vectors), SAMPLE_ROWS)
     neighbours = min(NEIGHBOURS, (count - 1) // 2)
     if neighbours < 1 or count < 2 * neighbours + 1:

@@ -11,7 +11,7 @@ from rund_daemon.errors import InvalidError, Reason
 from .chunks import Executor
 from .equal_rows import equal_row_of
 from .fitted import Fitted
-from .local_processes import local_processes
+from .local_threads import LocalThreads
 from .vectors import Matrix, check_magnitudes
 
 
@@ -32,12 +32,10 @@ def transform(
         table: what errors call the table.
         column: and the column.
         report: is told the share that is done.
-        executor: maps the chunks; the processes of this machine if nothing is said.
+        executor: maps the chunks; as many threads as there are cores if nothing is said.
 
     Raises:
         InvalidError: the rows have another width than the model takes, or magnitudes that are too large.
-        ChildProcessError: a process that maps chunks died.
-        MemoryError: or had not memory enough.
     """
     components = fitted.map.shape[1]
     if not len(rows):
@@ -58,7 +56,7 @@ def transform(
     if len(fresh):
         done = 0
         left = scaled if len(fresh) == len(scaled) else scaled[fresh]
-        for mapped in (executor or local_processes()).map(fitted, left):
+        for mapped in (executor or LocalThreads()).map(fitted, left):
             places[fresh[done : done + len(mapped)]] = mapped
             done += len(mapped)
             report(done / len(fresh))
