@@ -30,6 +30,16 @@ _Fields: TypeAlias = "list[tuple[str, pa.DataType]]"
 _RUN: _Fields = [("project_name", pa.string()), ("run_name", pa.string())]
 _VALUE: _Fields = [("key", pa.string()), ("number", pa.float64()), ("text", pa.string())]
 _TIME = pa.timestamp("us", "UTC")
+_INPUT_TABLE: _Fields = [
+    ("project_name", pa.string()),
+    ("dataset_name", pa.string()),
+    ("table_name", pa.string()),
+    ("row_count", pa.int64()),
+    ("file_size", pa.int64()),
+    ("registered", pa.bool_()),
+    ("created", _TIME),
+    ("url", pa.string()),
+]
 _SCHEMAS: Mapping[str, pa.Schema] = {
     "runs": pa.schema(
         [
@@ -60,18 +70,7 @@ _SCHEMAS: Mapping[str, pa.Schema] = {
             ("foreign_table_url", pa.string()),
         ]
     ),
-    "input_tables": pa.schema(
-        [
-            ("project_name", pa.string()),
-            ("dataset_name", pa.string()),
-            ("table_name", pa.string()),
-            ("row_count", pa.int64()),
-            ("file_size", pa.int64()),
-            ("registered", pa.bool_()),
-            ("created", _TIME),
-            ("url", pa.string()),
-        ]
-    ),
+    "input_tables": pa.schema(_INPUT_TABLE),
 }
 RELATIONS = tuple(_SCHEMAS)
 """What there is beside the metrics tables."""
@@ -148,7 +147,7 @@ class Relations:
         if EXAMPLE_ID not in wanted:
             return _read(table, wanted, budget)
         budget.take(8 * info.row_count)
-        numbers = pa.table({EXAMPLE_ID: np.arange(info.row_count)})
+        numbers = pa.table({EXAMPLE_ID: pa.array(np.arange(info.row_count))})
         rows = _read(table, wanted[1:], budget) if wanted[1:] else numbers.select([])
         return pa.table([*numbers.columns, *rows.columns], schema=pa.schema([*numbers.schema, *rows.schema]))
 
@@ -197,7 +196,7 @@ class Relations:
         if name in ("inputs", "outputs"):
             rows = (row for run in self.runs for row in _output_rows(self._full(run), name))
         elif name == "input_tables":
-            rows = map(_input_table_row, self._input_tables())
+            rows = (_input_table_row(info) for info in self._input_tables())
         elif name == "tables":
             rows = (_table_row(run, table) for run in self.runs for table in self._tables_of(run))
         else:
