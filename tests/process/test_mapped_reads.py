@@ -86,6 +86,56 @@ def test_what_is_mapped_and_what_is_sent_are_the_same(root: Path, monkeypatch: p
     assert table[99_999:100_003]["step"].to_pylist() == [99_999, 100_000, 100_001, 100_002]
 
 
+def write_input_table(root: Path, name: str) -> rund.Table:
+    columns = {"n": np.arange(ROWS), "v": np.full((ROWS, 4), 0.5, np.float32), "text": [None, "x"] * (ROWS // 2)}
+    return rund.Table.from_dict(columns, name, "mapped", project_name="p", root_url=root)
+
+
+def test_an_input_table_is_read_without_a_copy(root: Path) -> None:
+    table = write_input_table(root, "no-copy")
+    table.to_arrow()
+    before = pa.total_allocated_bytes()
+    rows = table.to_arrow(["n", "v"])
+    assert pa.total_allocated_bytes() == before
+    spans = mappings("/p/datasets/mapped/tables/no-copy/data.arrow")
+    assert all(any(buffer.address in span for span in spans) for buffer in buffers_of(rows))
+    assert rows["n"].to_numpy().tolist() == list(range(ROWS))
+
+
+def test_rows_of_an_input_table_are_the_same_mapped_and_sent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_input_table(root, "both")
+    reads: list[Callable[[], pa.Table]] = [
+        table.to_arrow,
+        lambda: table.to_arrow([]),
+        lambda: table.to_arrow(["text", "n"], "n >= 1000 AND n < 1003"),
+        lambda: table.to_arrow(["v"], "text = x"),
+        lambda: table.to_arrow(None, "n < 0"),
+        lambda: table[99_999:100_003],
+        lambda: table.head(0),
+        lambda: table[ROWS:],
+        lambda: table[::-1000],
+    ]
+    for read in reads:
+        mapped = read()
+        monkeypatch.setenv("RUND_MAPPING", "0")
+        sent = read()
+        monkeypatch.delenv("RUND_MAPPING")
+        assert mapped.combine_chunks().equals(sent.combine_chunks(), check_metadata=True)
+    for column, text in (("nobody", ""), ("n", "nobody = 1"), ("n", "n = (")):
+        with pytest.raises(ValueError, match=r"columns|filter"):
+            table.to_arrow([column], text)
+
+
+def test_a_damaged_input_table_is_not_mapped(server: RunningDaemon) -> None:
+    table = write_input_table(server.root, "damaged")
+    assert table.to_arrow(["n"]).num_rows == ROWS
+    with (Path(table.url) / "data.arrow").open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(512))
+    with pytest.raises(rund.CorruptDataError):
+        table.to_arrow(["n"])
+
+
 def test_mapped_rows_outlive_their_run_and_their_daemon(server: RunningDaemon) -> None:
     run = write_run(server.root, "run")
     rows = run.metrics_tables[0].to_arrow()

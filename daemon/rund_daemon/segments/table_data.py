@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ import xxhash
 
 from rund_daemon.errors import CorruptError
 
+from .checked_segments import FileState
 from .layout import TABLE_DATA, make_durable_folder, sync_folder
+
+_PREAMBLE_BYTES = 8  # "ARROW1" and two zeros; a schema message follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,31 @@ class TableData:
     content_hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPlace:
+    """Where a record batch message lies in the file, and how many rows it has."""
+
+    offset: int
+    length: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A file that was found whole, and its batches in order."""
+
+    state: FileState
+    batches: tuple[StoredPlace, ...]
+
+
 class CheckedFiles:
     """Files of input tables that were found whole, so that each is checked once, and again if it has changed."""
 
     def __init__(self) -> None:
-        self._whole: dict[Path, Hashable] = {}
+        self._whole: dict[Path, CheckedFile] = {}
 
-    def check(self, path: Path, content_hash: bytes) -> None:
-        """Checks a file before rows of it are given away.
+    def check(self, path: Path, content_hash: bytes) -> CheckedFile:
+        """Checks a file before rows of it are given away, and says what lies in it.
 
         The whole file is read: Arrow would give zeros for rows that have become zeros.
 
@@ -41,27 +60,40 @@ class CheckedFiles:
             CorruptError: it is gone, can't be read, or does not have the content that was written.
         """
         try:
-            state = path.stat()
-            known = (state.st_ino, state.st_size, state.st_mtime_ns)
-            if self._whole.get(path) == known:
-                return
-            whole = content_hash_of(path) == content_hash
+            found = path.stat()
+            state = FileState(found.st_ino, found.st_size, found.st_mtime_ns)
+            known = self._whole.get(path)
+            if known is not None and known.state == state:
+                return known
+            digest, batches = _content_of(path)
         except Exception as error:  # Arrow raises at least seven kinds on broken files
             raise CorruptError(f"{path} can't be read: {str(error)[:200]}; restore it from a copy") from error
-        if not whole:
+        if digest != content_hash:
             raise CorruptError(f"the rows of {path} do not match their checksum; restore it from a copy")
-        self._whole[path] = known
+        self._whole[path] = CheckedFile(state, batches)
+        return self._whole[path]
 
 
 def content_hash_of(path: Path) -> bytes:
     """The content hash of a table that was written, read from its file again."""
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-        digest = _hash_of_schema(reader.schema)
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
+    return _content_of(path)[0]
+
+
+def _content_of(path: Path) -> tuple[bytes, tuple[StoredPlace, ...]]:
+    with pa.OSFile(str(path), "rb") as source:
+        with pa.ipc.open_file(source) as reader:
+            schema, count = reader.schema, reader.num_record_batches
+        digest = _hash_of_schema(schema)
+        source.seek(_PREAMBLE_BYTES)
+        pa.ipc.read_message(source)  # the schema's
+        places = []
+        for _ in range(count):
+            offset = source.tell()
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
             batch.validate(full=True)
             digest.update(memoryview(batch.serialize()))
-    return digest.digest()
+            places.append(StoredPlace(offset, source.tell() - offset, batch.num_rows))
+    return digest.digest(), tuple(places)
 
 
 def _hash_of_schema(schema: pa.Schema) -> xxhash.xxh3_128:

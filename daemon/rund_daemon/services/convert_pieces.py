@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rund_pb.v1 import metrics_service_pb2 as pb
+from rund_pb.v1 import table_service_pb2
 
 from rund_daemon.reading.scan import Piece
 from rund_daemon.reading.stored import StoredFile
@@ -18,6 +19,17 @@ def piece_to_pb(piece: Piece) -> pb.ReadMetricsResponse:
         stored_files=map(_file_to_pb, piece.files),
         stored_schema=piece.stored_schema,
         stored_constants=piece.stored_constants,
+    )
+
+
+def table_piece_to_pb(piece: Piece) -> table_service_pb2.ReadTableResponse:
+    """An answer of ReadTable."""
+    return table_service_pb2.ReadTableResponse(
+        schema=piece.schema,
+        batch=piece.data,
+        next_row=piece.next_row,
+        stored_files=map(_file_to_pb, piece.files),
+        stored_schema=piece.stored_schema,
     )
 
 

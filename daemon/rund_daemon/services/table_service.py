@@ -20,9 +20,10 @@ from rund_daemon.runs.metrics_tables import check_columns
 from rund_daemon.tables import REGISTERED, InputTables, NewInputTable, StagedTable
 
 from .convert import if_exists_from_pb
+from .convert_pieces import table_piece_to_pb
 from .convert_tables import columns_from_pb, input_table_to_pb
 from .interceptor import Context
-from .requests import request_key
+from .requests import is_local, request_key
 
 Requests = AsyncIterator[pb.WriteTableRequest]
 _STREAM = "arrow_stream"
@@ -87,9 +88,10 @@ class TableServicer(table_service_pb2_grpc.TableServiceServicer):
             request.filter,
             request.start_row,
             request.row_limit if request.HasField("row_limit") else None,
+            stored=request.stored_files and is_local(context.peer()),
         )
         async for piece in pieces:
-            yield pb.ReadTableResponse(schema=piece.schema, batch=piece.data, next_row=piece.next_row)
+            yield table_piece_to_pb(piece)
 
     async def _stage(self, requests: Requests, allowance: Allowance) -> StagedTable:
         staged: StagedTable | None = None

@@ -26,7 +26,7 @@ from rund_daemon.segments.layout import TABLE_DATA, Layout
 from rund_daemon.segments.object_stores import ObjectPath, checked_object_url
 from rund_daemon.segments.registered import TableProbe, probe, scan
 from rund_daemon.segments.space import SpaceFloor
-from rund_daemon.segments.table_data import CheckedFiles, TableData, TableDataWriter
+from rund_daemon.segments.table_data import CheckedFile, CheckedFiles, TableData, TableDataWriter
 from rund_daemon.urls import is_object_url, local_path, table_of_url
 
 from .records import NewInputTable, has_table, insert_registered, insert_written, table_by_name, table_by_url
@@ -240,13 +240,16 @@ class InputTables:
         if table.registered_url:
             path = self._access.place_of(table.registered_url, "name")
         else:
-            folder = self._layout.input_table(table.project, table.dataset, table.name)
-            await _in_thread(lambda: self._files.check(folder / TABLE_DATA, table.content_hash))
-            path = folder
+            path = (await self.checked_file(table))[0].parent
         schema = read_head(table.arrow_schema)
         rows = scan(path, table.format, schema, columns, None, start_row, row_limit)
         while (batch := await _in_thread(lambda: _next(rows))) is not None:
             yield batch
+
+    async def checked_file(self, table: InputTable) -> tuple[Path, CheckedFile]:
+        """The file of a table that was written, found whole. Raises CorruptError."""
+        path = self._layout.input_table(table.project, table.dataset, table.name) / TABLE_DATA
+        return path, await _in_thread(lambda: self._files.check(path, table.content_hash))
 
     def _carried_out(self, request: RequestKey) -> InputTable | None:
         with self._catalog.snapshot() as snapshot:

@@ -139,6 +139,11 @@ class Transport:
         """WriteMetrics on the live channel, for write streams: it takes messages that are encoded, too."""
         return self.stubs.write_metrics
 
+    @property
+    def maps_files(self) -> bool:
+        """Whether the daemon is on this host, and its sealed files are to be mapped and not sent."""
+        return self._address.startswith("unix:") and os.environ.get("RUND_MAPPING") != "0"
+
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call must carry to be let in."""
         if self.token and not self._address.startswith("unix:"):

@@ -5,7 +5,6 @@ LogScalars is for callers without Arrow; what this client logs goes through the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -111,5 +110,4 @@ def read_metrics(transport: Transport, table: MetricTableInfo, rows: RowRequest)
             found = table.uid
             yield answer
 
-    maps = transport.address.startswith("unix:") and os.environ.get("RUND_MAPPING") != "0"
-    return read_batches(ask, replace(rows, stored_files=maps), transport.reconnect)
+    return read_batches(ask, replace(rows, stored_files=transport.maps_files), transport.reconnect)

@@ -1,7 +1,7 @@
 """Rows that the daemon sends, as Arrow batches.
 
 An answer of ReadMetrics or ReadTable holds a schema message, record batch messages back to back, or both.
-They are taken apart without a copy. On the daemon's host an answer of ReadMetrics may name files instead. A read that
+They are taken apart without a copy. On the daemon's host an answer may name files instead. A read that
 was cut short because the daemon went away, or a file, goes on at the next row.
 """
 
@@ -65,7 +65,7 @@ class RowAnswer(Protocol):
 
 
 class StoredAnswer(RowAnswer, Protocol):
-    """What ReadMetricsResponse has besides."""
+    """What both have besides if files are to be named; only ReadMetricsResponse has ``stored_constants``."""
 
     @property
     def stored_files(self) -> Sequence[Any]:
@@ -74,10 +74,6 @@ class StoredAnswer(RowAnswer, Protocol):
     @property
     def stored_schema(self) -> bytes:
         """One Arrow IPC schema message."""
-
-    @property
-    def stored_constants(self) -> bytes:
-        """An Arrow IPC stream of one row, or nothing."""
 
 
 def read_batches(
@@ -165,7 +161,7 @@ def _stored_rows(schema: pa.Schema, answer: StoredAnswer, filter_text: str) -> S
     if not head:
         return None  # an older daemon, which names no files
     needed = pa.ipc.read_schema(pa.py_buffer(head))
-    return StoredRows.of(schema, needed, _constants(answer.stored_constants), filter_text)
+    return StoredRows.of(schema, needed, _constants(getattr(answer, "stored_constants", b"")), filter_text)
 
 
 def _constants(stream: bytes) -> dict[str, Any]:

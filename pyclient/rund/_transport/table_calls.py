@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 from rund_pb.v1 import metrics_service_pb2
@@ -85,16 +86,24 @@ def list_tables(
 
 
 def read_table(transport: Transport, name: str, rows: RowRequest) -> Iterator[pa.RecordBatch]:
-    """Gives the rows of an input table; see ``read_batches``."""
+    """Gives the rows of an input table; see ``read_batches``.
+
+    On the daemon's host the file of a table that was written is mapped, unless ``RUND_MAPPING`` is ``0``.
+    """
 
     def ask(rest: RowRequest) -> Iterator[RowAnswer]:
         columns = None if rest.columns is None else metrics_service_pb2.ColumnSelection(names=rest.columns)
         request = pb.ReadTableRequest(
-            name=name, columns=columns, filter=rest.filter, start_row=rest.start_row, row_limit=rest.row_limit
+            name=name,
+            columns=columns,
+            filter=rest.filter,
+            start_row=rest.start_row,
+            row_limit=rest.row_limit,
+            stored_files=rest.stored_files,
         )
         return transport.stream(lambda stubs: stubs.tables.ReadTable, request)
 
-    return read_batches(ask, rows, transport.reconnect)
+    return read_batches(ask, replace(rows, stored_files=transport.maps_files), transport.reconnect)
 
 
 def _stream_bytes(batch: pa.RecordBatch) -> bytes:
