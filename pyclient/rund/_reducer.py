@@ -109,6 +109,14 @@ class Reducer:
         )
         return ended(transport, operation, wait=wait, progress=progress)
 
+    def delete(self) -> None:
+        """Removes it and its files for good. Maps that were made with it stay as they are.
+
+        Raises:
+            ReducerNotFoundError: It is gone already (a FileNotFoundError).
+        """
+        reduction_calls.delete_reducer(self._daemon.transport, self.info.resource_name)
+
     def _names(self, tables: Run | Iterable[Table | MetricTableInfo]) -> list[str]:
         if isinstance(tables, Run):
             tables.flush()

@@ -40,6 +40,11 @@ CASES: dict[str, list[Case]] = {
         ("INVALID_NAME", "name", {"name": RUN}),
         ("REDUCER_NOT_FOUND", "", {"name": f"{REDUCER}x"}),
     ],
+    "DeleteReducer": [
+        ("INVALID_NAME", "name", {"name": RUN}),
+        ("REQUEST_ID_REUSED", "request_id", {"name": REDUCER, "request_id": USED}),
+        ("REDUCER_NOT_FOUND", "", {"name": f"{REDUCER}x"}),
+    ],
     "TransformMetrics": [
         ("INVALID_NAME", "reducer", {"reducer": RUN}),
         ("INVALID_NAME", "metrics_tables[0]", {"reducer": REDUCER, "metrics_tables": [RUN]}),

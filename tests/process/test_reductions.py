@@ -349,6 +349,48 @@ def test_a_cancelled_job_ends_within_a_second_and_leaves_nothing(run: Run, root:
     assert len(run.reduce_embeddings_per_dataset()) == 2
 
 
+def test_a_reducer_is_removed_for_good(root: Path) -> None:
+    foreign, client, infos = input_table(root), rund.connect(root), []
+    for number in range(2):
+        with rund.init("removed", f"run-{number}", root_url=root) as run:
+            run.add_metrics({"embedding": vectors(400 + number)}, foreign_table_url=foreign.url)
+            run.reduce_embeddings_per_dataset()
+            infos.append(next(client.list_reducers("removed")))
+            mapped = run.metrics_tables[0].to_arrow()
+    words = ("--project", "removed", "--root", str(root))
+    listed = subprocess.run([*RUND, "reducers", *words], capture_output=True, text=True, check=True)
+    assert all(info.resource_name.removeprefix("projects/") in listed.stdout for info in infos)
+    subprocess.run([*RUND, "reducers", "--delete", infos[0].resource_name, *words], check=True)
+    reducer = rund.Reducer.from_names(infos[1].name, "removed", root_url=root)
+    reducer.delete()
+    assert list(client.list_reducers("removed")) == []
+    assert not list(root.glob("removed/reducers/*"))
+    assert staged(root) == []
+    assert run.metrics_tables[0].to_arrow().equals(mapped), "the map that it made stays"
+    for call in (reducer.delete, lambda: reducer.transform([])):
+        with pytest.raises(FileNotFoundError, match="no reducer"):
+            call()
+
+
+def test_a_reducer_that_goes_while_a_job_wants_it(root: Path) -> None:
+    """Its files are gone, as they are for a job that was planned just before it was removed."""
+    foreign, client = input_table(root), rund.connect(root)
+    with rund.init("gone", "run", root_url=root) as run:
+        run.add_metrics({"embedding": vectors(500)}, foreign_table_url=foreign.url)
+        run.reduce_embeddings_per_dataset(delete_source_tables=False)
+    (info,) = client.list_reducers("gone")
+    (model,) = root.glob("gone/reducers/*/model.arrow")
+    model.unlink()
+    with rund.init("gone", "next", root_url=root) as other:
+        other.add_metrics({"embedding": vectors(500)}, foreign_table_url=foreign.url)
+        before = tables(other)
+        with pytest.raises(FileNotFoundError, match="was removed meanwhile"):
+            rund.Reducer.from_names(info.name, "gone", root_url=root).transform(other)
+        assert tables(other) == before
+        other.reduce_embeddings_per_dataset()
+    assert len(list(client.list_reducers("gone"))) == 2, "it was fitted anew"
+
+
 def test_jobs_are_listed_and_cancelled_by_hand(run: Run, root: Path) -> None:
     add_epochs(run, input_table(root), 1)
     started = run.reduce_embeddings_per_dataset(wait=False)

@@ -138,6 +138,7 @@ MUTATING = {
     "UndeleteMetricsTable": {"name": TABLE},
     "ReduceEmbeddingsByForeignTable": {"run": RUN, "foreign_table_url": INPUT},
     "ReduceEmbeddingsPerDataset": {"run": RUN},
+    "DeleteReducer": {"name": refusals_of_reductions.REDUCER},
     "TransformMetrics": {"reducer": refusals_of_reductions.REDUCER, "metrics_tables": [TABLE]},
 }
 

@@ -91,6 +91,13 @@ def put_table(daemon: RawDaemon, name: str, request_id: str) -> Any:
     return daemon.rpc.WriteTable(iter([ts.WriteTableRequest(open=opened), ts.WriteTableRequest(arrow_stream=data)]))
 
 
+def fitted(daemon: RawDaemon) -> str:
+    """A reducer."""
+    reduced(daemon)
+    listed = daemon.rpc.ListReducers(rd.ListReducersRequest(parent=PROJECT)).reducers
+    return str(listed[0].name)
+
+
 Request = Callable[[RawDaemon, str, str], Any]
 """Sends a request about a run (or with a name of its own) under a request id."""
 
@@ -190,6 +197,10 @@ REQUESTS: dict[str, tuple[Callable[[RawDaemon], str], Request]] = {
             ).operation.name,
         ),
     ),
+    "DeleteReducer": (
+        fitted,
+        lambda d, name, i: d.rpc.DeleteReducer(rd.DeleteReducerRequest(name=name, request_id=i)),
+    ),
     "UndeleteMetricsTable": (
         reduced,
         lambda d, name, i: d.rpc.UndeleteMetricsTable(
@@ -213,11 +224,13 @@ def state_of(daemon: RawDaemon) -> dict[str, Any]:
     runs = [settled(run) for run in daemon.rpc.ListRuns(listed).runs]
     tables = daemon.rpc.ListTables(ts.ListTablesRequest(parent="projects/-/datasets/-", page_size=1000)).tables
     operations = daemon.rpc.ListOperations(ops.ListOperationsRequest(page_size=1000)).operations
+    every = rd.ListReducersRequest(parent="projects/-", page_size=1000)
     return {
         "revision": daemon.rpc.GetServerInfo(ss.GetServerInfoRequest()).server_info.revision,
         "runs": {run.uid: run for run in runs},
         "tables": {table.uid: table for table in tables},
         "operations": {operation.name: operation.metadata.target for operation in operations},
+        "reducers": {reducer.name for reducer in daemon.rpc.ListReducers(every).reducers},
         "rows": {
             table.name: read(daemon, table.name).to_pylist()
             for run in runs

@@ -95,6 +95,9 @@ REACHED: dict[str, Use] = {
     "ReductionService.ReduceEmbeddingsPerDataset": lambda run, client: run.reduce_embeddings_per_dataset(),
     "ReductionService.ListReducers": lambda run, client: list(client.list_reducers()),
     "ReductionService.GetReducer": lambda run, client: rund.Reducer.from_names("r", "p", address=client.address),
+    "ReductionService.DeleteReducer": lambda run, client: rund.Reducer(
+        client.daemon, rund.ReducerInfo("projects/p/reducers/r")
+    ).delete(),
     "ReductionService.TransformMetrics": lambda run, client: rund.Reducer(
         client.daemon, rund.ReducerInfo("projects/p/reducers/r")
     ).transform([rund.MetricTableInfo("metrics/m", resource_name="projects/p/runs/r/metrics/m")]),

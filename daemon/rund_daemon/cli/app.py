@@ -32,6 +32,7 @@ SUMMARIES: Mapping[str, tuple[str, str]] = {
     "import": ("imports", "Import bundles, and runs of 3LC, TensorBoard, MLflow, W&B or Trackio."),
     "jobs": ("jobs", "List long-running jobs: reductions, copies and imports."),
     "cancel": ("jobs", "Cancel a job."),
+    "reducers": ("reducers", "List the reducers that are kept, and remove them."),
     "rm": ("trash", "Move runs to trash."),
     "undelete": ("trash", "Take runs out of trash, or a metrics table of a run."),
     "gc": ("gc", "Remove for good what has expired in trash."),

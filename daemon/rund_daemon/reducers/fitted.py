@@ -139,6 +139,7 @@ def load(path: Path) -> Fitted:
 
     Raises:
         CorruptError: the file is no model, or one of a newer version.
+        FileNotFoundError: it is gone.
     """
     try:
         with pa.memory_map(str(path)) as source:
@@ -150,6 +151,8 @@ def load(path: Path) -> Fitted:
         fitted = _fitted(table, document, _arrays(metadata))
         _remember(fitted, path)
         return fitted
+    except FileNotFoundError:
+        raise
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise CorruptError(f"{path} is no reducer that can be read: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from rund_daemon.errors import NotFoundError, Reason
 from rund_daemon.model import BatchRef, Segment
 from rund_daemon.reducers import fitted as models
 from rund_daemon.reducers.fitted import Fitted
@@ -99,7 +100,14 @@ def _model(work: _Work, wanted: FitOrder, fitted_on: Vectors | None, share: floa
         rows: Any = fitted_on.rows  # numpy's types do not say that an array is a buffer
         digest = xxhash.xxh3_128_digest(memoryview(rows).cast("B"))
     if (used := wanted.model or wanted.known.get(digest)) is not None:
-        return models.load(used), digest, used
+        try:
+            return models.load(used), digest, used
+        except FileNotFoundError as error:
+            if fitted_on is None:
+                raise NotFoundError(
+                    Reason.REDUCER_NOT_FOUND,
+                    f"reducer: {used.parent.name!r} was removed meanwhile; nothing was changed",
+                ) from error
     assert fitted_on is not None
     model = fit(
         fitted_on.rows,

@@ -15,8 +15,8 @@ from rund_daemon.errors import Reason, StateError
 from rund_daemon.failpoints import failpoint
 from rund_daemon.feed import RUNS_TOPIC, Feed
 from rund_daemon.identity import Clock, UidSource
-from rund_daemon.model import KeptReducer, Micros, Uid
-from rund_daemon.names import MAX_NAME_BYTES, MetricsTableName, RunName
+from rund_daemon.model import KeptReducer, Micros, RequestKey, Uid
+from rund_daemon.names import MAX_NAME_BYTES, MetricsTableName, ReducerName, RunName
 from rund_daemon.operations import Reduced
 from rund_daemon.progress import Progress
 from rund_daemon.reducers.parameters import Parameters
@@ -26,7 +26,7 @@ from rund_daemon.segments.layout import REDUCER_MODEL, REDUCER_SNAPSHOT, Layout,
 from rund_daemon.segments.space import SpaceFloor
 
 from .jobs import Job, order_of, take_files
-from .kept import reducers_of
+from .kept import reducers_of, remove_reducer
 from .orders import Made, MadeFit, Order
 from .planning import ColumnFit, maps_of, new_columns, plan_reduction, plan_transformation, with_files
 from .publishing import NewReducer, Published, Publisher, Replacement, reducer_document
@@ -112,6 +112,19 @@ class Reductions:
             return Job(planned, Parameters.from_json(reducer.parameters), False, delete_sources, reducer)
 
         return await self._carry_out(plan, operation, progress)
+
+    async def remove(self, name: ReducerName, request: RequestKey) -> None:
+        """Removes a kept reducer for good. Raises NotFoundError, InvalidError."""
+        now = self._clock()
+        uid = await self._catalog.submit(
+            lambda change: remove_reducer(change, name, request, now, self._layout), deletes=True
+        )
+        if uid is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._remove_folder, uid)
+
+    def _remove_folder(self, uid: Uid) -> None:
+        self._catalog.wait_until_settled(_SETTLE_SECONDS)
+        shutil.rmtree(self._layout.unfinished(uid), ignore_errors=True)
 
     async def stop(self) -> None:
         """Ends the process that carries out jobs, if there is one."""

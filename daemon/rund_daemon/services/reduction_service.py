@@ -82,6 +82,12 @@ class ReductionServicer(reduction_service_pb2_grpc.ReductionServiceServicer):
         with self._catalog.snapshot() as snapshot:
             return pb.GetReducerResponse(reducer=reducer_to_pb(find_reducer(snapshot, name)))
 
+    async def DeleteReducer(self, request: pb.DeleteReducerRequest, context: Context) -> pb.DeleteReducerResponse:
+        """Removes a reducer."""
+        name = parse_reducer(request.name, "name")
+        await self._reductions.remove(name, request_key(request, "DeleteReducer"))
+        return pb.DeleteReducerResponse()
+
     async def TransformMetrics(
         self, request: pb.TransformMetricsRequest, context: Context
     ) -> pb.TransformMetricsResponse:

@@ -79,6 +79,12 @@ def get_reducer(transport: Transport, name: str) -> ReducerInfo:
     return convert.reducer_from_pb(transport.call(lambda stubs: stubs.reductions.GetReducer, request).reducer)
 
 
+def delete_reducer(transport: Transport, name: str, request_id: str = "") -> None:
+    """Removes a reducer by its resource name."""
+    request = pb.DeleteReducerRequest(name=name, request_id=request_id)
+    transport.call(lambda stubs: stubs.reductions.DeleteReducer, request)
+
+
 def _spec(reduction: Reduction) -> reducer_pb2.ReductionSpec:
     return reducer_pb2.ReductionSpec(
         method=reduction.method,
