@@ -137,7 +137,7 @@ bench-quick: $(RUND) ## measure rund and the limits alone, in a minute or so
 	$(BIN)/python benchmarks/beside_peers.py --quick $(BENCH_ARGS)
 
 .PHONY: bench-reductions
-bench-reductions: $(REDUCE) ## measure maps of 100,000 vectors beside umap-learn, in 15 minutes (BENCH_ARGS="--quick" and the like)
+bench-reductions: $(REDUCE) ## measure maps of 100,000 vectors beside umap-learn, in 15 minutes; writes docs/performance-of-maps.md (BENCH_ARGS="--quick": 2 minutes)
 	.venvs/reduce/bin/python benchmarks/reductions.py $(BENCH_ARGS)
 
 .PHONY: bench-runs

@@ -1,4 +1,4 @@
-"""The page of figures is made of the results of `make bench`, so what it says was measured."""
+"""The pages of figures are made of the results of `make bench`, so what they say was measured."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parent.parent
-REPORT = REPOSITORY / "benchmarks/report.py"
 
 
-def test_the_page_is_that_of_the_results() -> None:
-    subprocess.run([sys.executable, REPORT, "--check"], check=True)
+@pytest.mark.parametrize("report", ["report.py", "reduction_page.py"])
+def test_a_page_is_that_of_the_results(report: str) -> None:
+    subprocess.run([sys.executable, REPOSITORY / "benchmarks" / report, "--check"], check=True)
     assert (REPOSITORY / "docs/images/performance.png").exists()

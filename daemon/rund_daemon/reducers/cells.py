@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from .neighbours import cores
 from .vectors import Indices, Matrix
 
 METRICS = ("euclidean", "cosine", "correlation")
@@ -73,12 +74,23 @@ class CellSearch:
         self._quantizer = faiss.IndexFlatL2(rows.shape[1])
         self._quantizer.add(np.ascontiguousarray(cells.centres))
         self._index = faiss.IndexIVFFlat(self._quantizer, rows.shape[1], len(cells.centres))
+        begins = range(0, len(rows), _ROWS_AT_ONCE)
 
-        def add(begin: int) -> None:
-            self._index.add(cells.place(rows[begin : begin + _ROWS_AT_ONCE], metric))
+        def cell_of(begin: int) -> npt.NDArray[np.int64]:
+            points = cells.place(rows[begin : begin + _ROWS_AT_ONCE], metric)
+            found: npt.NDArray[np.int64] = self._quantizer.search(points, 1)[1].ravel()
+            return found
 
-        with _threads(1) as pool:
-            list(pool.map(add, range(0, len(rows), _ROWS_AT_ONCE)))
+        with _threads(cores()) as pool:
+            cell = np.concatenate(list(pool.map(cell_of, begins)))
+        # Room for each cell's rows beforehand: lists that grow take half as much again.
+        for number, held in enumerate(np.bincount(cell, minlength=len(cells.centres)).tolist()):
+            self._index.invlists.resize(number, held)
+            self._index.invlists.resize(number, 0)
+        for begin in begins:
+            part = slice(begin, begin + _ROWS_AT_ONCE)
+            points, own = np.ascontiguousarray(cells.place(rows[part], metric)), np.ascontiguousarray(cell[part])
+            self._index.add_core(len(points), faiss.swig_ptr(points), None, faiss.swig_ptr(own))
 
     @classmethod
     def divide(cls, rows: Matrix, metric: str, seed: int) -> CellSearch:
