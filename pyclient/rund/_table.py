@@ -292,13 +292,20 @@ class Table:
         """
         return _frames.to_polars(self.to_arrow(columns, filter))
 
-    def to_duckdb(self, connection: Any = None) -> Any:
+    def to_duckdb(
+        self,
+        connection: Any = None,
+        columns: Sequence[str] | None = None,
+        filter: str = "",  # noqa: A002 - the name that the API gives it
+    ) -> Any:
         """All rows as a DuckDB relation, on the connection given or on DuckDB's default one.
+
+        The other arguments are those of ``scan``.
 
         Raises:
             MissingPackageError: DuckDB is not installed (an ImportError).
         """
-        return _frames.to_duckdb(self.to_arrow(), connection)
+        return _frames.to_duckdb(self.to_arrow(columns, filter), connection)
 
     def head(self, row_count: int = 5) -> pa.Table:
         """The first rows."""

@@ -62,7 +62,7 @@ def copied(run: rund.Run, **target: str) -> rund.OperationInfo:
     return run_calls.copy_run(run.daemon.transport, run.resource_name, CopyTarget(**target))
 
 
-def test_nothing_new_comes_in_and_the_error_says_what_to_do(root: Path) -> None:
+def test_nothing_new_comes_in_and_the_error_says_what_to_do(root: Path, tmp_path: Path) -> None:
     with filled("new") as run:
         with pytest.raises(rund.OverQuotaError) as refused:
             rund.init("new", "second")
@@ -79,6 +79,9 @@ def test_nothing_new_comes_in_and_the_error_says_what_to_do(root: Path) -> None:
             rund.Table.from_dict({"a": [1]}, "table", "data", project_name="new")
         with pytest.raises(rund.OverQuotaError):
             run.copy("twice")
+        run.to_bundle(tmp_path / "bundle")
+        with pytest.raises(rund.OverQuotaError):
+            rund.connect().import_bundle(tmp_path / "bundle", if_exists="rename")
         assert [info.name for info in rund.connect().list_runs("new", show_deleted=True)] == ["first"]
         assert list(rund.connect().list_tables("new")) == []
         with rund.init("other", "second") as other:

@@ -65,6 +65,7 @@ class TestReading:
         assert table.to_polars(["n"])["n"].sum() == 499_500
         assert table.to_duckdb().aggregate("sum(n)").fetchall() == [(499_500,)]
         assert table.to_duckdb(duckdb.connect()).count("n").fetchall() == [(1000,)]
+        assert table.to_duckdb(duckdb.connect(), ["n"], "n < 3").fetchall() == [(0,), (1,), (2,)]
 
     def test_a_package_that_is_not_there(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "polars", None)
