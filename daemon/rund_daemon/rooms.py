@@ -132,6 +132,7 @@ async def open_rooms(config: Config, access: FileAccess) -> Rooms:
             retention=retention,
             compression=Compression(config.seal_compression),
             share=Share(config.reduction_memory, config.reduction_cpus),
+            quotas=quotas,
         ),
         places=Places(access, config.min_free_bytes, config.s3_endpoint),
         snapshots=RunSnapshots(catalog, layout, feed, folders),

@@ -7,12 +7,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from rund_daemon.catalog import Change, keys, shelves
 from rund_daemon.errors import ExhaustedError, Reason
 from rund_daemon.identity import now
 from rund_daemon.model import Micros
 from rund_daemon.names import RunName
 from rund_daemon.quotas import UNLIMITED, Allowance, Quota, Quotas
 from rund_daemon.runs.collecting import TrashCollector, TrashQuery
+from rund_daemon.runs.trash import Retention
+from rund_daemon.runs.trashed_tables import discard_table
 
 from tests.daemon.rooms import NO_REQUEST, Rooms, numbers, run_in
 
@@ -148,6 +151,31 @@ def test_everything_of_a_run_counts_until_it_is_collected(tmp_path: Path) -> Non
         assert len(await collector.collect(ALL)) == 1
         assert await quotas.usage() == []
         assert (await quotas.usage("p"))[0].held_bytes == 0
+
+    run_in(tmp_path, work)
+
+
+def test_replaced_tables_and_reducers_count(tmp_path: Path) -> None:
+    async def work(rooms: Rooms) -> None:
+        for name in ("first", "second"):
+            await rooms.new_run(name, "other")
+        run = await rooms.new_run("run")
+        table = await rooms.new_table(run)
+        await rooms.write(table, numbers(0, 100))
+        (before,) = await rooms.quotas.usage("p")
+        reducer = rooms.layout.reducer("p", "umap")
+        reducer.mkdir(parents=True)
+        (reducer / "model.arrow").write_bytes(bytes(500))
+
+        def replace_it(change: Change) -> None:
+            discard_table(change, run, table, now(), rooms.layout, Retention())
+            change.put(shelves.REDUCER_NAMES, keys.names("p", "umap"), run.uid)
+
+        await rooms.catalog.submit(replace_it)
+        rooms.quotas.forget()
+        (after,) = await rooms.quotas.usage("p")
+        assert (after.held_bytes, after.trashed_bytes) == (before.held_bytes + 500, before.held_bytes)
+        assert [(usage.project, usage.run_count) for usage in await rooms.quotas.usage()] == [("other", 2), ("p", 1)]
 
     run_in(tmp_path, work)
 

@@ -19,6 +19,7 @@ from rund_daemon.model import KeptReducer, Micros, RequestKey, Uid
 from rund_daemon.names import MAX_NAME_BYTES, MetricsTableName, ReducerName, RunName
 from rund_daemon.operations import Reduced
 from rund_daemon.progress import Progress
+from rund_daemon.quotas import Quotas
 from rund_daemon.reducers.parameters import Parameters
 from rund_daemon.runs.trash import Retention
 from rund_daemon.segments.compression import Compression
@@ -57,6 +58,7 @@ class Reductions:
         retention: Retention,
         compression: Compression,
         share: Share,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
@@ -67,6 +69,7 @@ class Reductions:
         self._publisher = Publisher(layout, retention)
         self._compression = compression
         self._turns = Turns(share)
+        self._quotas = quotas
 
     def check(self, snapshot: Snapshot, name: RunName, request: ReductionRequest) -> None:
         """Refuses at once what can't succeed; raises what `plan_reduction` does."""
@@ -121,6 +124,7 @@ class Reductions:
         )
         if uid is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._remove_folder, uid)
+            self._quotas.forget()
 
     def _remove_folder(self, uid: Uid) -> None:
         self._catalog.wait_until_settled(_SETTLE_SECONDS)
