@@ -83,6 +83,8 @@ def check_tidy(daemon: RawDaemon, left: int) -> None:
     new = daemon.root / "trash" / "new"
     wait_for(lambda: not [*new.iterdir()], lambda: f"left over: {[*new.iterdir()]}")
     wait_for(lambda: len([*(daemon.root / "trash").iterdir()]) == left + 1, lambda: "trash is not tidy")
+    # The run.json of a run that was deleted just now is made in the background, and a kill leaves what it is made of.
+    wait_for(lambda: not [*daemon.root.rglob(".*.new")], lambda: "run.json is not made")
     daemon.kill()
     check_root(daemon.root)
     starts = len(daemon.log("recovered"))

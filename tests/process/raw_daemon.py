@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -220,9 +221,14 @@ class RawDaemon:
         self._hang_up()
 
     def log(self, event: str = "") -> list[dict[str, Any]]:
-        """The lines of its log, or those of one event."""
-        lines = [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if not event or line["event"] == event]
+        """The lines of its log, or those of one event. One that a full disk has cut short is left out."""
+        found = []
+        for text in self.log_path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                line = json.loads(text)
+                if isinstance(line, dict) and event in ("", line["event"]):
+                    found.append(line)
+        return found
 
     def _hang_up(self) -> None:
         for channel in (self.channel, self.health_channel):
