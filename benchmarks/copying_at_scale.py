@@ -11,28 +11,18 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import rund
-from rund_daemon.cli.app import run as rund_command
+from own_daemon import daemon
 
 T = TypeVar("T")
 
 ROWS, WIDTH = 32_768, 512
-
-
-@contextmanager
-def daemon(root: Path) -> Iterator[rund.Client]:
-    """A daemon of its own."""
-    try:
-        yield rund.connect(root)
-    finally:
-        rund_command(["stop", "--root", str(root)])
 
 
 def write(root: Path, gigabytes: float) -> rund.Run:

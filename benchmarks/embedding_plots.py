@@ -16,8 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import rund
 from machine import machine
-from rund_daemon.cli.app import run as rund_command
+from own_daemon import daemon
 
 # Prints seconds, seconds of the processor, and MiB at the peak and before.
 _MEASURED = """
@@ -45,15 +43,6 @@ figure = Figure(figsize=(7.6, 7.2))
 figure.subplots().scatter(spots[:, 0], spots[:, 1], s=1.3, c=spots[:, 2] * 0, linewidths=0, alpha=0.8)
 figure.savefig({path!r}, dpi=150)
 """
-
-
-@contextmanager
-def daemon(root: Path) -> Iterator[rund.Client]:
-    """A daemon of its own."""
-    try:
-        yield rund.connect(root)
-    finally:
-        rund_command(["stop", "--root", str(root)])
 
 
 def write(root: Path, rows: int) -> str:

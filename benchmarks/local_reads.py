@@ -20,8 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,20 +31,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import rund
 from machine import machine
-from rund_daemon.cli.app import run as rund_command
+from own_daemon import daemon
 
 Read = Callable[[], Any]
 
 BATCH_ROWS = 100_000
-
-
-@contextmanager
-def daemon(root: Path) -> Iterator[rund.Client]:
-    """A daemon of its own."""
-    try:
-        yield rund.connect(root)
-    finally:
-        rund_command(["stop", "--root", str(root)])
 
 
 def write(root: Path, rows: int) -> rund.Run:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import rund
 from machine import machine
-from rund_daemon.cli.app import run as rund_command
+from own_daemon import daemon
 
 PARTS = 5
 OPENING = """
@@ -74,14 +74,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        rund.connect(root)
-        try:
+        with daemon(root):
             made = create(root, options.tables)
             assert open_run(root) == options.tables
             opened = [milliseconds(lambda: open_run(root)) for _ in range(options.rounds)]
             first = [in_a_new_process(root) for _ in range(5)]
-        finally:
-            rund_command(["stop", "--root", str(root)])
     part = len(made) // PARTS
     figures = {
         "machine": machine(),
