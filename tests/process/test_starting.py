@@ -62,8 +62,9 @@ def test_of_16_that_ask_at_once_one_starts_it(root: Path) -> None:
     results = [caller.communicate(timeout=100) for caller in callers]
     assert [caller.returncode for caller in callers] == [0] * 16, [error for _, error in results if error]
     assert len({out for out, _ in results}) == 1
-    starts = [json.loads(line) for line in (root / "daemon.log").read_text().splitlines()]
-    assert [line["event"] for line in starts].count("ready") == 1
+    # Another one that found nobody answering on a busy machine has said that the root is in use, and ended.
+    lines = [line for line in (root / "daemon.log").read_text().splitlines() if line.startswith("{")]
+    assert [json.loads(line)["event"] for line in lines].count("ready") == 1
     assert len(list(rund.connect(root).list_runs("p"))) == 16
 
 
