@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import rund
 
-pytestmark = [pytest.mark.reduce, pytest.mark.filterwarnings("default")]
+# After those that compile the same code in their own process: what one has compiled the next one finds.
+pytestmark = [pytest.mark.reduce, pytest.mark.filterwarnings("default"), pytest.mark.xdist_group("umap")]
 
 
 @pytest.fixture(scope="module")
