@@ -22,7 +22,7 @@ def test_neighbours_count_as_they_do_for_umap_learn(connectivity: float) -> None
     distances[0], distances[1, :4], distances[2] = 0, 0, 3
     sigmas, rhos = smooth_knn_dist(distances, 15.0, local_connectivity=connectivity)
     _, _, expected, _ = compute_membership_strengths(INDICES, distances, sigmas, rhos, False)
-    found = _weights(distances, np.float64(connectivity), np.float64(distances.mean()))
+    found = _weights(distances, connectivity)
     assert np.allclose(found, expected.reshape(found.shape), atol=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_rows_come_as_near_to_their_neighbours_as_by_umap_learn() -> None:
 
     near = np.argsort(((MAP[:200, None] - MAP) ** 2).sum(axis=2), axis=1)[:, 1:16].astype(np.int32)
     found = join(MAP, (near, DISTANCES), seed=1, negatives=5, **OPTIONS)
-    weights = _weights(DISTANCES, np.float64(0), np.float64(DISTANCES.mean()))
+    weights = _weights(DISTANCES, 0.0)
     start = _among_neighbours(weights, MAP[near])
     edges = weights.ravel() / weights.max()
     heads, tails = np.repeat(np.arange(200, dtype=np.int32), 15)[edges >= 1 / 30], near.ravel()[edges >= 1 / 30]

@@ -46,7 +46,7 @@ def join(
         negatives: rows to be kept away from, for each neighbour that is followed.
     """
     indices, distances = neighbours
-    weights = _weights(distances, np.float64(connectivity), np.float64(distances.mean()))
+    weights = _weights(distances, connectivity)
     moved = _among_neighbours(weights, places[indices])
     weights[weights < weights.max() / np.float32(epochs)] = 0.0
     numbers = np.array([*curve, repulsion, learning_rate], dtype=np.float32)
@@ -54,11 +54,18 @@ def join(
     return moved
 
 
+def _weights(distances: Matrix, connectivity: float) -> Matrix:
+    weights = np.ones(distances.shape, dtype=np.float32)
+    _weigh(weights, distances, distances.mean(axis=1), np.float64(distances.mean()), np.float64(connectivity))
+    return weights
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _weights(distances: Matrix, connectivity: np.float64, mean_distance: np.float64) -> Matrix:
+def _weigh(
+    weights: Matrix, distances: Matrix, means: Matrix, mean_distance: np.float64, connectivity: np.float64
+) -> None:
     """How much each neighbour counts: exp(-(distance - near) / width), of a width that makes them log2(k) together."""
     count, neighbours = distances.shape
-    weights = np.ones((count, neighbours), dtype=np.float32)
     wanted = np.log2(neighbours)
     for row in range(count):
         near = _near(distances[row], connectivity)
@@ -66,7 +73,8 @@ def _weights(distances: Matrix, connectivity: np.float64, mean_distance: np.floa
         for _ in range(_HALVINGS):
             total = 0.0
             for i in range(1, neighbours):  # the first of them is left out, as umap-learn has it
-                total += np.exp(-max(distances[row, i] - near, 0.0) / width)
+                away = distances[row, i] - near
+                total += np.exp(-away / width) if away > 0 else 1.0
             if abs(total - wanted) < _TOLERANCE:
                 break
             if total > wanted:
@@ -74,29 +82,31 @@ def _weights(distances: Matrix, connectivity: np.float64, mean_distance: np.floa
             else:
                 low = width
             width = 2 * width if high == np.inf else (low + high) / 2
-        width = max(width, _LEAST_WIDTH * (distances[row].mean() if near > 0 else mean_distance))
+        least = _LEAST_WIDTH * (means[row] if near > 0 else mean_distance)
+        width = max(width, least)
         for i in range(neighbours):
             away = distances[row, i] - near
             if away > 0 and width > 0:
                 weights[row, i] = np.exp(-away / width)
-    return weights
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _near(distances: Matrix, connectivity: np.float64) -> np.float64:
     """The distance of the nearest neighbour of that number, of those that are away at all; between two of them, too."""
-    away = distances[distances > 0]
-    if not len(away) or connectivity <= 0:
+    first, count = 0, len(distances)
+    while first < count and distances[first] <= 0:
+        first += 1
+    if first == count or connectivity <= 0:
         return np.float64(0)
-    if len(away) < connectivity:
-        return np.float64(away.max())
-    whole = int(np.floor(connectivity))
+    if count - first < connectivity:
+        return np.float64(distances[count - 1])
+    whole = int(connectivity)
     rest = connectivity - whole
     if whole == 0:
-        return np.float64(rest * away[0])
-    near = np.float64(away[whole - 1])
-    if rest > _TOLERANCE and whole < len(away):
-        near += rest * (away[whole] - near)
+        return np.float64(rest * distances[first])
+    near = np.float64(distances[first + whole - 1])
+    if rest > _TOLERANCE and first + whole < count:
+        near += rest * (distances[first + whole] - near)
     return near
 
 
