@@ -42,6 +42,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawDaemon]:
     (folder / "file.csv").write_text("a,b\n1,2\n")
     for daemon in running(folder / "root"):
         write_table(daemon, pa.record_batch({"label": [0, 1]}), table_id="input")
+        daemon.rpc.RegisterTable(ts.RegisterTableRequest(url=csv(daemon)))  # as it is when a test before has done it
         yield daemon
 
 
