@@ -70,7 +70,7 @@ class Writer:
                     raise
                 time.sleep(0.02)
             except ValueError as error:
-                if "closed channel" not in str(error):
+                if "closed" not in str(error):
                     raise
                 time.sleep(0.02)
             else:

@@ -96,8 +96,7 @@ class TornRoot:
         (daemon.root / "rund.toml").write_text('seal_compression = "zstd"\n')
         daemon.start()
         self._send("zstd", seal=True)
-        (zstd,) = self.metrics("zstd")
-        wait_for(lambda: self.metrics("zstd") != [zstd], lambda: "it is not sealed")
+        wait_for(lambda: [path.suffix for path in self.metrics("zstd")] == [".arrow"], lambda: "it is not sealed")
         self._send("open", "more", begin=ROWS)
         self._leave_a_journal()
 
