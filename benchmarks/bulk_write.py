@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import rund
 from peers import arrow_file, arrow_flight
+from warm_memory import warm_memory
 
 BATCHES = 100
 Batches = Sequence[pa.RecordBatch]
@@ -153,6 +154,7 @@ def measure(folder: Path, batches: Batches, rounds: int) -> dict[str, dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
+            warm_memory(folder)
             begin = time.perf_counter()
             way.write(batches)
             if number:  # the first round warms up

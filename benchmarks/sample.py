@@ -25,6 +25,7 @@ from typing import cast
 
 from peers import Peer
 from training_loop import slowdown
+from warm_memory import warm_memory
 from workloads import KILLED_ROWS, PROCESSES, ROW, W1, W2, W3, W4, table_batches, vector_batches
 
 KEPT_WITHIN_S = 8.0
@@ -68,6 +69,7 @@ def peer_named(name: str) -> Peer:
 def scalars(peer: Peer, _name: str, folder: Path, steps: int) -> Figures:
     """W1."""
     writer = peer.open_scalars(folder, 0)
+    warm_memory(folder)
     log, began = writer.log, perf_counter()
     for step in range(steps):
         log({"loss": 0.5, "accuracy": 0.25}, step)
@@ -79,7 +81,8 @@ def table(peer: Peer, _name: str, folder: Path, rows: int) -> Figures:
     """W2."""
     batches = table_batches(rows)
     peer.write_table(folder, table_batches(10_000)[:2])  # what happens once, such as imports, is not what is measured
-    figures = repeated(lambda: peer.write_table(folder, batches), sum(c.nbytes for b in batches for c in b.values()))
+    raw_bytes = sum(column.nbytes for batch in batches for column in batch.values())
+    figures = repeated(lambda: peer.write_table(folder, batches), folder, raw_bytes)
     return {"rows": rows, **figures}
 
 
@@ -87,13 +90,14 @@ def vectors(peer: Peer, _name: str, folder: Path, rows: int) -> Figures:
     """W3."""
     batches = vector_batches(rows)
     peer.write_vectors(folder, vector_batches(100)[:2])
-    figures = repeated(lambda: peer.write_vectors(folder, batches), sum(batch.nbytes for batch in batches))
+    figures = repeated(lambda: peer.write_vectors(folder, batches), folder, sum(batch.nbytes for batch in batches))
     return {"rows": rows, **figures}
 
 
-def repeated(write: Callable[[], object], raw_bytes: int) -> Figures:
+def repeated(write: Callable[[], object], folder: Path, raw_bytes: int) -> Figures:
     """The first time, in a process and with a server that have written next to nothing, and the times after it."""
     seconds: list[float] = []
+    warm_memory(folder)
     while not seconds or (len(seconds) <= WARM_TIMES and sum(seconds) < WARM_WITHIN_S):
         began = perf_counter()
         write()
@@ -110,6 +114,7 @@ def processes(_peer: Peer, name: str, folder: Path, steps: int) -> Figures:
     parts = [context.Process(target=one_of_many, args=(rank, *arguments)) for rank in range(PROCESSES)]
     for part in parts:
         part.start()
+    warm_memory(folder)
     ready.wait(START_TIMEOUT_S)
     began = perf_counter()
     done.wait()
@@ -139,6 +144,7 @@ def one_of_many(rank: int, name: str, folder: Path, steps: int, ready: Barrier, 
 def calls(peer: Peer, _name: str, folder: Path, count: int) -> Figures:
     """How long each call takes; the clock's own time is in it."""
     writer = peer.open_scalars(folder, 0)
+    warm_memory(folder)
     log, times = writer.log, [0] * count
     for step in range(count):
         begin = perf_counter_ns()

@@ -22,7 +22,6 @@ from rund_daemon.model import ColumnRange
 
 from .file_format import PREAMBLE, Block, ending
 from .messages import RECORD_BATCH, Message, read_message
-from .write_back import begin_write_back
 
 FIELD = "batch.staged"
 """The field that errors blame."""
@@ -103,8 +102,6 @@ class IncomingFile:
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_nlink != 1:
             self.close()
             raise _invalid("is no regular file of the daemon's user")
-        # The disk works while the batches are checked: the sync at the end takes half the time then.
-        begin_write_back(self._descriptor)
 
     def __enter__(self) -> Self:
         return self

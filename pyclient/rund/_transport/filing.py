@@ -19,8 +19,8 @@ _BEGINNING_BYTES = 4 << 20
 """Enough for a file when none is under way."""
 _LINGER_S = 0.004
 """How long batches gather when none is under way: in about this time a trainer that writes in bulk has made enough."""
-_MOST_UNDER_WAY = 2
-"""One is checked by the daemon, and one waits for it."""
+_MOST_UNDER_WAY = 3
+"""The daemon looks at so many of a stream side by side."""
 
 
 class Filing:

@@ -10,7 +10,7 @@ import pyarrow as pa
 FILE_BYTES = 16 << 20
 """About the size of a full file; its batches are in memory until they are durable."""
 FILES_BYTES = 3 * FILE_BYTES
-"""How much may wait for its ack where files are handed over: one is being made, one checked, one filled."""
+"""How much may wait for its ack where files are handed over: as much as the daemon looks at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +14,13 @@ from rund_pb.v1 import metrics_service_pb2 as pb
 from rund._failpoints import failpoint
 
 from .parcels import Parcel
+from .write_back import begin_write_back
 
 _PREAMBLE = b"ARROW1\0\0"
 # Linux takes at most this many buffers in one writev (IOV_MAX).
 _MAX_BUFFERS = 1024
+_WRITE_BACK_BYTES = 2 << 20
+"""After so much the disk is told to begin: it writes while the rest of the file is made and checked."""
 
 
 class StagingFolder:
@@ -86,12 +89,26 @@ def _columns(schema: bytes) -> list[tuple[str, pa.DataType]]:
 
 
 def _write_all(descriptor: int, buffers: Sequence[bytes | pa.Buffer]) -> None:
-    views = [memoryview(buffer) for buffer in buffers]
-    for begin in range(0, len(views), _MAX_BUFFERS):
-        left = views[begin : begin + _MAX_BUFFERS]
+    for views in _parts(buffers):
+        left = views
         while left:
             written = os.writev(descriptor, left)
             while left and written >= len(left[0]):
                 written -= len(left.pop(0))
             if written:
                 left[0] = left[0][written:]
+        begin_write_back(descriptor)
+
+
+def _parts(buffers: Sequence[bytes | pa.Buffer]) -> Iterator[list[memoryview]]:
+    """The buffers in as many as are written at once."""
+    part: list[memoryview] = []
+    size = 0
+    for buffer in buffers:
+        part.append(memoryview(buffer))
+        size += len(part[-1])
+        if size >= _WRITE_BACK_BYTES or len(part) == _MAX_BUFFERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

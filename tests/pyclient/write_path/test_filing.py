@@ -75,15 +75,16 @@ def test_batches_gather_while_a_file_is_under_way(queue: Queue) -> None:
     assert queue.take(2) == list(range(-2, -18, -1))
 
 
-def test_a_third_file_waits_for_an_ack(queue: Queue) -> None:
-    for number in (1, 2, 3):
+def test_a_fourth_file_waits_for_an_ack(queue: Queue) -> None:
+    for number in (1, 2, 3, 4):
         queue.add(FILE_BYTES)
-        if number < 3:
+        if number < 4:
+            assert queue.pause(number) == 0.0
             queue.take(number)
-    assert queue.pause(3) is None
+    assert queue.pause(4) is None
     assert not queue.filing.acked(0)
     assert queue.filing.acked(1)
-    assert queue.pause(3) == 0.0
+    assert queue.pause(4) == 0.0
 
 
 def test_a_file_holds_batches_of_one_schema_and_no_more_than_fits(queue: Queue) -> None:
