@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._locate import Daemon
 from ._rows import source_of
 from ._run_writer import RunWriter
 from ._table import Table
-from ._transport import metrics_calls, run_calls
+from ._transport import ListedTable, metrics_calls, run_calls
 from ._types import MetricTableInfo, RunInfo
 
 
@@ -36,14 +37,17 @@ class Keeper:
 
     def metrics(self, run: RunInfo) -> list[MetricTableInfo]:
         """Its metrics tables in order of writing."""
-        self.writer.flush_for_reading()
-        return list(metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name))
+        return [listed.info() for listed in self._listed(run)]
 
     def metrics_tables(self, run: RunInfo) -> list[Table]:
         """They, with their rows."""
         flush = self.writer.flush_for_reading
-        return [Table(source_of(self.daemon, info, run.url, flush)) for info in self.metrics(run)]
+        return [Table(source_of(self.daemon, listed, run.url, flush)) for listed in self._listed(run)]
 
     def bulk_data_url(self, run: RunInfo) -> str:
         """Its folder of side files."""
         return run_calls.make_bulk_data_folder(self.daemon.transport, run.resource_name)
+
+    def _listed(self, run: RunInfo) -> Iterator[ListedTable]:
+        self.writer.flush_for_reading()
+        return metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name)

@@ -165,9 +165,9 @@ class Relations:
             self.flush()
             if self.daemon is None:
                 return list(self.tables)
-            infos = metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name)
+            listed = metrics_calls.list_metrics_tables(self.daemon.transport, run.resource_name)
             self._tables[run.uid] = [
-                Table(source_of(self.daemon, info, run.url, self.flush)) for info in infos if info.name
+                Table(source_of(self.daemon, table, run.url, self.flush)) for table in listed if table.resource_name
             ]
         return self._tables[run.uid]
 

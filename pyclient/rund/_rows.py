@@ -12,7 +12,7 @@ import pyarrow as pa
 from ._errors import TableNotFoundError
 from ._locate import Daemon
 from ._root import is_alias, local_path
-from ._transport import RowRequest, metrics_calls, table_calls
+from ._transport import ListedTable, RowRequest, metrics_calls, table_calls
 from ._types import MetricTableInfo, TableInfo
 
 
@@ -57,43 +57,45 @@ class MetricsRows:
 
     Attributes:
         daemon: Where it is.
-        info: Its record when it was opened.
+        opened: Gives its record when it was opened.
         run_url: The folder of its run.
         flush: Called before anything is read, so that a writer sees what it wrote.
     """
 
     daemon: Daemon
-    info: MetricTableInfo
+    opened: Callable[[], MetricTableInfo]
     run_url: str
     flush: Callable[[], None]
 
     @property
     def url(self) -> str:
         """Its folder in the run, or its own URL when it lies elsewhere."""
-        return self.info.url if Path(self.info.url).is_absolute() else f"{self.run_url}/{self.info.url}"
+        url = self.opened().url
+        return url if Path(url).is_absolute() else f"{self.run_url}/{url}"
 
     def record(self) -> MetricTableInfo:
         """Its record as it is now; of a sealed table it is the one that was opened."""
         self.flush()
-        if self.info.sealed:
-            return self.info
-        return metrics_calls.get_metrics_table(self.daemon.transport, self.info.resource_name)
+        opened = self.opened()
+        if opened.sealed:
+            return opened
+        return metrics_calls.get_metrics_table(self.daemon.transport, opened.resource_name)
 
     def read(self, rows: RowRequest) -> Iterator[pa.RecordBatch]:
         """The rows in the order of their commits."""
         self.flush()
-        return metrics_calls.read_metrics(self.daemon.transport, self.info, rows)
+        return metrics_calls.read_metrics(self.daemon.transport, self.opened(), rows)
 
 
 def no_flush() -> None:
     """For readers that write nothing."""
 
 
-def source_of(daemon: Daemon, info: MetricTableInfo, run_url: str, flush: Callable[[], None]) -> RowSource:
+def source_of(daemon: Daemon, listed: ListedTable, run_url: str, flush: Callable[[], None]) -> RowSource:
     """Where the rows of a run's metrics table are; an entry without a name refers to a table elsewhere."""
-    if info.resource_name:
-        return MetricsRows(daemon, info, run_url, flush)
-    return source_at(daemon, info.url)
+    if listed.resource_name:
+        return MetricsRows(daemon, listed.info, run_url, flush)
+    return source_at(daemon, listed.url)
 
 
 def source_at(daemon: Daemon, url: str) -> RowSource:
@@ -108,7 +110,8 @@ def source_at(daemon: Daemon, url: str) -> RowSource:
         if path.parts[-4:-3] == ("runs",) and path.parts[-2] == "metrics":
             run_url = str(path.parents[1])
             name = f"projects/{path.parts[-5]}/runs/{path.parts[-3]}/metrics/{path.name}"
-            return MetricsRows(daemon, metrics_calls.get_metrics_table(daemon.transport, name), run_url, no_flush)
+            opened = metrics_calls.get_metrics_table(daemon.transport, name)
+            return MetricsRows(daemon, lambda: opened, run_url, no_flush)
         url = str(path)
     return InputRows(daemon, table_calls.get_table(daemon.transport, url=url))
 

@@ -42,7 +42,7 @@ class Place:
             for info in run_calls.list_runs(self.transport, query)
         ]
         tables = [
-            list(metrics_calls.list_metrics_tables(self.transport, run.resource_name))
+            [table.info() for table in metrics_calls.list_metrics_tables(self.transport, run.resource_name)]
             for run in runs
             if not run.deleted
         ]

@@ -78,7 +78,7 @@ def _table(transport: Transport, run: RunInfo, table: str, report: Report, *, wa
         if wait:
             report.hint(f"{path_of(run)} has no table {table!r} yet; waiting for it")
             return _table_when_made(transport, run, table)
-    tables = [info.name for info in metrics_calls.list_metrics_tables(transport, run.resource_name)]
+    tables = [table.info().name for table in metrics_calls.list_metrics_tables(transport, run.resource_name)]
     there = f"its tables are {', '.join(tables)}" if tables else "nothing was recorded yet; --follow waits"
     raise Failure(f"{path_of(run)} has no table {table!r}: {there}", ExitCode.NOT_FOUND)
 

@@ -9,6 +9,7 @@ from .channel import CALL_TIMEOUT_S, Transport
 from .convert import metrics_table_from_pb
 from .fork_guard import in_forked_child
 from .heartbeat import Heartbeat
+from .metrics_calls import ListedTable
 from .read_stream import RowRequest
 from .retry import pauses
 from .write_stream import WriteStream
@@ -16,6 +17,7 @@ from .write_stream import WriteStream
 __all__ = [
     "CALL_TIMEOUT_S",
     "Heartbeat",
+    "ListedTable",
     "RowRequest",
     "Transport",
     "WriteStream",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
+from rund_pb.v1 import metrics_pb2
 from rund_pb.v1 import metrics_service_pb2 as pb
 
 from rund._types import MetricTableInfo
@@ -66,7 +67,37 @@ def undelete_metrics_table(transport: Transport, name: str, request_id: str = ""
     return convert.metrics_table_from_pb(answer.metrics_table)
 
 
-def list_metrics_tables(transport: Transport, run: str) -> Iterator[MetricTableInfo]:
+class ListedTable:
+    """A metrics table as a list gives it: it becomes a record when one is asked for, because a run may have thousands.
+
+    Args:
+        message: What the daemon said of it.
+    """
+
+    __slots__ = ("_info", "_message")
+
+    def __init__(self, message: metrics_pb2.MetricsTable) -> None:
+        self._message = message
+        self._info: MetricTableInfo | None = None
+
+    @property
+    def resource_name(self) -> str:
+        """Its name; empty for a table outside the run."""
+        return self._message.name
+
+    @property
+    def url(self) -> str:
+        """Relative to the run, or absolute for a table outside the run."""
+        return self._message.url
+
+    def info(self) -> MetricTableInfo:
+        """Its record when it was listed."""
+        if self._info is None:
+            self._info = convert.metrics_table_from_pb(self._message)
+        return self._info
+
+
+def list_metrics_tables(transport: Transport, run: str) -> Iterator[ListedTable]:
     """Gives the metrics tables of a run, page by page, in order of writing."""
 
     def ask(token: str) -> Callable[[], pb.ListMetricsTablesResponse]:
@@ -76,9 +107,9 @@ def list_metrics_tables(transport: Transport, run: str) -> Iterator[MetricTableI
     page: Callable[[], pb.ListMetricsTablesResponse] | None = ask("")
     while page is not None:
         answer = page()
-        # The daemon makes the next page while this one becomes objects.
+        # The daemon makes the next page while the caller has this one.
         page = ask(answer.next_page_token) if answer.next_page_token else None
-        yield from map(convert.metrics_table_from_pb, answer.metrics_tables)
+        yield from map(ListedTable, answer.metrics_tables)
 
 
 def read_metrics(transport: Transport, table: MetricTableInfo, rows: RowRequest) -> Iterator[pa.RecordBatch]:
