@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import multiprocessing
 import os
 import signal
+import stat
 import statistics
 import subprocess
 import sys
@@ -194,8 +196,13 @@ def memory(peer: Peer, name: str, folder: Path, times: int) -> Figures:
 
 
 def allocated_bytes(folder: Path) -> int:
-    """What the files of a folder take on disk; those of databases may be sparse."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    """What the files of a folder take on disk; those of databases may be sparse, and those of a moment may be gone."""
+    blocks = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            state = path.lstat()
+            blocks += state.st_blocks if stat.S_ISREG(state.st_mode) else 0
+    return 512 * blocks
 
 
 MEASURES: dict[str, Callable[[Peer, str, Path, int], Figures]] = {

@@ -61,6 +61,7 @@ class Rooms:
     sealer: Sealer
     ingest: Ingest
     quotas: Quotas
+    retention: Retention
     runs: Runs
     collector: TrashCollector
     retirement: Retirement
@@ -117,6 +118,7 @@ async def open_rooms(config: Config, access: FileAccess) -> Rooms:
         sealer=sealer,
         ingest=Ingest(catalog, limits),
         quotas=quotas,
+        retention=retention,
         runs=Runs(catalog, layout, limits, feed, now, new_uid, presence=presence, quotas=quotas, retention=retention),
         collector=TrashCollector(catalog, layout, now, retention, quotas),
         retirement=Retirement(catalog, layout, feed, now, RunAge(config.run_days, config.project_run_days), retention),

@@ -81,8 +81,6 @@ READY_SERVICE = "rund.v1"
 _HOUSEKEEPING_SECONDS = 30.0
 # How long callers have to hang up once all that they asked for is answered.
 _GOODBYE_SECONDS = 1.0
-# Held back for deletions when others fill the disk: thousands of them fit.
-_RESERVE_BYTES = 4 * 1024 * 1024
 _SERVICES = (
     run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
     metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"],
@@ -220,7 +218,7 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
         runs=rooms.runs,
         lists=RunLists(catalog, limits.max_page_size),
         watch=RunWatch(catalog, feed),
-        copies=RunCopies(catalog, layout, capture, feed, now, new_uid, quotas=rooms.quotas),
+        copies=RunCopies(catalog, layout, capture, feed, now, new_uid, quotas=rooms.quotas, retention=rooms.retention),
         bundles=BundleCopies(capture, layout, rooms.floor, Compression(rooms.config.seal_compression), now),
         imports=BundleImports(
             catalog=catalog,
@@ -231,6 +229,7 @@ def _add_services(server: aio.Server, rooms: Rooms, sessions: WriteSessions, ide
             clock=now,
             new_uid=new_uid,
             quotas=rooms.quotas,
+            retention=rooms.retention,
         ),
         places=rooms.places,
         operations=rooms.operations,

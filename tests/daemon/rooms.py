@@ -27,6 +27,7 @@ from rund_daemon.runs import NewRun, NewTable, Presence, Runs, RunUpdate
 from rund_daemon.runs.capture import RunCapture
 from rund_daemon.runs.copying import RunCopies
 from rund_daemon.runs.snapshots import RunSnapshots
+from rund_daemon.runs.trash import A_MONTH
 from rund_daemon.segments.compression import Compression
 from rund_daemon.segments.layout import Layout, settle_move
 from rund_daemon.segments.space import SpaceFloor
@@ -70,7 +71,9 @@ class Rooms:
         self.sealer = Sealer(self.catalog, self.layout, self.sink, self.floor, self.compression)
         self.reader = MetricsReader(self.catalog, self.layout, self.feed)
         self.capture = RunCapture(self.catalog, self.layout, self.floor, new_uid)
-        self.copies = RunCopies(self.catalog, self.layout, self.capture, self.feed, now, new_uid, quotas=self.quotas)
+        self.copies = RunCopies(
+            self.catalog, self.layout, self.capture, self.feed, now, new_uid, quotas=self.quotas, retention=A_MONTH
+        )
         self.snapshots = RunSnapshots(self.catalog, self.layout, self.feed, self.folders)
         return recovery
 

@@ -90,3 +90,21 @@ def test_the_daemon_does_it_when_the_time_has_come(tmp_path: Path) -> None:
         assert [line["count"] for line in daemon.log("trash_collected")] == [1]
         assert [path.name for path in root.glob("trash/*") if path.name != "new"] == [kept.uid.replace("-", "")]
         assert [run.uid for run in rund.connect(root).list_runs(show_deleted=True)] == [kept.uid]
+
+
+def test_what_is_overwritten_is_kept_as_long_as_what_is_deleted(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "rund.toml").write_text("trash_days = 2\n[project_trash_days]\nfour = 4\n")
+    for _ in running(root):
+        client = rund.connect(root)
+        with rund.init("four", "run", root_url=root) as run:
+            run.log({"x": 1})
+        run.to_bundle(tmp_path / "bundle")
+        run.copy("copy", "two")
+        run.copy("copy", "two", if_exists="overwrite")
+        client.import_bundle(tmp_path / "bundle", if_exists="overwrite")
+        rund.init("four", "run", root_url=root, if_exists="overwrite").finish()
+        trashed = [info for info in client.list_runs(show_deleted=True) if info.deleted]
+        days = sorted((info.project_name, (info.expires - info.deleted).days) for info in trashed)
+        assert days == [("four", 4), ("four", 4), ("two", 2)]

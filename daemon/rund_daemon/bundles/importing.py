@@ -31,6 +31,7 @@ from rund_daemon.quotas import Quotas
 from rund_daemon.rebuilding.records import put_contents
 from rund_daemon.rebuilding.runs import RebuiltRun, RunFolder, RunRebuilder
 from rund_daemon.runs.creation import check_description, insert_run, merge_labels, merge_parameters, take_name
+from rund_daemon.runs.trash import Retention
 from rund_daemon.segments.layout import RUN_SNAPSHOT, Layout, make_durable_folder, sync_folder
 from rund_daemon.segments.space import SpaceFloor
 
@@ -55,9 +56,11 @@ class BundleImports:
         clock: Clock,
         new_uid: UidSource,
         quotas: Quotas,
+        retention: Retention,
     ) -> None:
         self._catalog = catalog
         self._quotas = quotas
+        self._retention = retention
         self._layout = layout
         self._floor = floor
         self._feed = feed
@@ -178,7 +181,7 @@ class BundleImports:
 
     def _publish(self, change: Change, built: RebuiltRun, if_exists: IfExists, staging: Path, now: Micros) -> Run:
         source = built.run
-        name, _ = take_name(change, RunName(source.project, source.name), if_exists, now, self._layout)
+        name, _ = take_name(change, RunName(source.project, source.name), if_exists, now, self._layout, self._retention)
         run = replace(
             source,
             uid=self._new_uid(),

@@ -28,6 +28,7 @@ from rund_daemon.segments.layout import Layout
 
 from .capture import CapturedRun, CapturedTable, RunCapture
 from .creation import free_name, insert_run, name_taken, take_name
+from .trash import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class RunCopies:
         new_uid: UidSource,
         *,
         quotas: Quotas,
+        retention: Retention,
     ) -> None:
         self._catalog = catalog
         self._layout = layout
@@ -60,6 +62,7 @@ class RunCopies:
         self._clock = clock
         self._new_uid = new_uid
         self._quotas = quotas
+        self._retention = retention
 
     async def admission(self, source: RunName, target: CopyTarget) -> Callable[[Snapshot], None]:
         """Gives what refuses at once what can't succeed, or has no room in its project.
@@ -111,7 +114,9 @@ class RunCopies:
     ) -> Run:
         source = copy.details.run
         wanted = target.name or free_name(change, target.project, source.name)
-        name, _ = take_name(change, RunName(target.project, wanted), target.if_exists, now, self._layout)
+        name, _ = take_name(
+            change, RunName(target.project, wanted), target.if_exists, now, self._layout, self._retention
+        )
         run = replace(
             source,
             uid=uid,

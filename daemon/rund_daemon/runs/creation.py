@@ -15,7 +15,7 @@ from rund_daemon.quotas import UNLIMITED, Allowance
 from rund_daemon.segments.layout import Layout
 
 from .revisions import record_change
-from .trash import A_MONTH, Retention, move_to_trash
+from .trash import Retention, move_to_trash
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def create_run(  # noqa: PLR0917  # what the rooms of a daemon give it
     now: Micros,
     layout: Layout,
     limits: Limits,
-    retention: Retention = A_MONTH,
+    retention: Retention,
     allowance: Allowance = UNLIMITED,
 ) -> Creation:
     """Creates a run, joins the launch's, or does what `if_exists` says.
@@ -84,7 +84,7 @@ def free_name(change: Change, project: str, name: str) -> str:
 
 
 def take_name(  # what an overwrite needs besides
-    change: Change, name: RunName, if_exists: IfExists, now: Micros, layout: Layout, retention: Retention = A_MONTH
+    change: Change, name: RunName, if_exists: IfExists, now: Micros, layout: Layout, retention: Retention
 ) -> tuple[str, Run | None]:
     """Gives the name to use, and the run to reuse if that is asked for. Makes room for an overwrite."""
     uid = change.get(shelves.RUN_NAMES, keys.names(*name))

@@ -33,7 +33,7 @@ class Retention:
 A_MONTH = Retention()
 
 
-def move_to_trash(change: Change, run: Run, now: Micros, layout: Layout, retention: Retention = A_MONTH) -> Run:
+def move_to_trash(change: Change, run: Run, now: Micros, layout: Layout, retention: Retention) -> Run:
     """Takes a run's name away and has its folder moved."""
     change.delete(shelves.RUN_NAMES, keys.names(run.project, run.name))
     change.put(shelves.TRASH_NAMES, keys.trash_name(run.project, run.name, run.uid), run.uid)
