@@ -184,9 +184,9 @@ def goals(results: Results) -> str:
         *loop_goals(results, "numpy", "NumPy"),
         ("W1, all acknowledged", rate(results, "rund", "w1"), "≥ 400,000 rows/s", " rows/s"),
         ("W4, into one run", rate(results, "rund", "w4"), "≥ 400,000 rows/s", " rows/s"),
-        ("W2, durable, against Arrow Flight, both new", against_flight(results, "w2"), "≥ 0.8 ×", " ×"),
+        ("W2, durable, against Arrow Flight, both new, in pairs", against_flight(results, "w2"), "≥ 0.8 ×", " ×"),
         ("… both warm: the median of four more times", against_flight(results, "w2", "warm_seconds"), "≥ 0.8 ×", " ×"),
-        ("W3, durable, against Arrow Flight, both new", against_flight(results, "w3"), "≥ 0.6 ×", " ×"),
+        ("W3, durable, against Arrow Flight, both new, in pairs", against_flight(results, "w3"), "≥ 0.6 ×", " ×"),
         ("… both warm", against_flight(results, "w3", "warm_seconds"), "≥ 0.6 ×", " ×"),
         ("kept after SIGKILL, of 500", median(results, "rund", "kill", "kept"), "500", ""),
         ("bytes on disk, a step of W1", per_row(results, "rund", "w1"), "≤ 40", ""),
@@ -224,9 +224,12 @@ def loop_goals(results: Results, kind: str, title: str) -> list[tuple[str, float
 
 
 def against_flight(results: Results, workload: str, seconds: str = "seconds") -> float | None:
-    """The rate of rund in that of Flight."""
-    ours, theirs = (median(results, module, workload, seconds) for module in ("rund", "arrow_flight"))
-    return None if ours is None or theirs is None else theirs / ours
+    """The rate of rund in that of Flight: the median of the rounds, in each of which both had their turn."""
+    ours, theirs = (
+        results["peers"].get(module, {}).get("samples", {}).get(workload, []) for module in ("rund", "arrow_flight")
+    )
+    pairs = [(own, other) for own, other in zip(ours, theirs, strict=False) if seconds in own and seconds in other]
+    return statistics.median(other[seconds] / own[seconds] for own, other in pairs) if pairs else None
 
 
 def per_row(results: Results, module: str, workload: str) -> float | None:
