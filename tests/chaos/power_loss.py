@@ -398,14 +398,26 @@ class PowerLoss:  # as long as the list of system calls
             node = node.now.get(name) if isinstance(node, _Folder) else None
         return node
 
+    def _where(self, wanted: _Node) -> PurePosixPath | None:
+        """Where a folder is now: it may have been moved since it was opened."""
+        unseen: list[tuple[PurePosixPath, _Node]] = [(self._root, self._top)]
+        while unseen:
+            path, node = unseen.pop()
+            if node is wanted:
+                return path
+            if isinstance(node, _Folder):
+                unseen += ((path / name, held) for name, held in node.now.items())
+        return None
+
     def _path(self, folder: str, text: bytes) -> PurePosixPath | None:
         """An absolute path below the root, or None."""
         path = PurePosixPath(text.decode(errors="surrogateescape"))
         if not path.is_absolute():
             descriptor = None if folder.startswith("AT_FDCWD") else self._descriptors.get(_number(folder))
-            if descriptor is None:
+            place = None if descriptor is None else self._where(descriptor.node)
+            if place is None:
                 return None
-            path = descriptor.path / path
+            path = place / path
         return path if path.is_relative_to(self._root) else None
 
 
