@@ -113,6 +113,16 @@ def allocated(read: Read) -> int:
     return held
 
 
+def settled(folder: Path) -> list[Path]:
+    """A sealed table's files, when the daemon has joined those that are small: none has changed for two seconds."""
+    files, since = sorted(folder.glob("*.arrow")), time.monotonic()
+    while time.monotonic() - since < 2:
+        time.sleep(0.1)
+        if (found := sorted(folder.glob("*"))) != files:
+            files, since = found, time.monotonic()
+    return files
+
+
 def main() -> None:
     """Measures, and prints one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -124,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, daemon(Path(folder) / "root"):
         run = write(Path(folder) / "root", rows)
         (table,) = run.metrics_tables
-        files = sorted((Path(run.url) / "metrics/t").glob("*.arrow"))
+        files = settled(Path(run.url) / "metrics/t")
         plain = mapped_by_pyarrow(files)
         begun = time.perf_counter()
         whole = table.to_arrow()
