@@ -64,12 +64,12 @@ def rebuilt(daemon: RawDaemon, tables: list[str]) -> None:
         assert read(daemon, table).column("x").to_pylist() == list(range(number, number + 10))
 
 
-def damages(data: bytes, seed: int) -> list[tuple[str, Callable[[bytearray], object]]]:
-    """Ways to hurt a file of whole pages."""
+def damages(data: bytes, seed: int, count: int) -> list[tuple[str, Callable[[bytearray], object]]]:
+    """So many ways to hurt a file of whole pages, or a few more."""
     chance = random.Random(seed)
     pages = len(data) // PAGE
     found: list[tuple[str, Callable[[bytearray], object]]] = []
-    for _ in range(1 + pages // 8):
+    for _ in range(1 + max(count, pages) // 5):
         cut, page = chance.randrange(1, len(data)), chance.randrange(pages)
         found.append((f"cut at {cut}", lambda file, cut=cut: file.__delitem__(slice(cut, None))))
         found.append((f"page {page} zeroed", lambda file, page=page: zero(file, page)))
@@ -100,9 +100,8 @@ def hurt_at(daemon: RawDaemon, tables: list[str], count: int) -> tuple[int, int]
     """Starts on damaged copies of a catalog; gives how often it served and how often it refused."""
     path = daemon.root / "catalog" / "data.mdb"
     whole = path.read_bytes()
-    every = damages(whole, seed=1)
     served = refused = 0
-    for name, damage in every[:count]:
+    for name, damage in damages(whole, 1, count)[:count]:
         file = bytearray(whole)
         damage(file)
         path.write_bytes(file)
