@@ -179,6 +179,18 @@ class TrainerProcess:
         )
         assert self.process.poll() in (None, 0, -signal.SIGKILL), self.errors()
 
+    def wait_until_behind(self, rows: int) -> None:
+        """Waits until the daemon holds so many rows of the log fewer than were promised: its sender stands still."""
+
+        def behind() -> bool:
+            promised = self.promised().get("log", 0)
+            run = get_run(self.arena.daemon, f"projects/{PROJECT}/runs/{self.run}")
+            held = sum(table.row_count for table in run.metrics if table.name.endswith("/history"))
+            return promised - held >= rows
+
+        self.wait_until("log", rows)  # before that there may be no run
+        wait_for(behind, lambda: f"the trainer's sender goes on: {self.errors()}")
+
     def wait_until_adopted(self) -> None:
         journals = self.arena.journals
         wait_for(
