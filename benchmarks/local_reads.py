@@ -118,7 +118,7 @@ def settled(folder: Path) -> list[Path]:
     files, since = sorted(folder.glob("*.arrow")), time.monotonic()
     while time.monotonic() - since < 2:
         time.sleep(0.1)
-        if (found := sorted(folder.glob("*"))) != files:
+        if (found := sorted(folder.glob("*.arrow"))) != files:
             files, since = found, time.monotonic()
     return files
 

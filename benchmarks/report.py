@@ -47,8 +47,8 @@ workload, in a process of its own.
 | loop | what one call a step adds to a training loop of 1 ms a step |
 
 W2 and W3 are the first that a new process writes to a new server, where there is one, but for two small batches.
-Before the clock starts, a gigabyte of the page cache is filled and freed: otherwise a virtual machine, whose host gives
-it memory page by page, charges that to whoever comes first (`benchmarks/warm_memory.py`).
+Before the clock of W1 to W4 and of log starts, a gigabyte of the page cache is filled and freed: otherwise a virtual
+machine, whose host gives it memory page by page, charges that to whoever comes first (`benchmarks/warm_memory.py`).
 The loop is pure Python, which shares its lock with the tracker's threads, or NumPy, which gives the lock up; what those
 threads take is added to the loop in Python (`benchmarks/training_loop.py` says how).
 Every tracker does what its documentation names as the fastest way for the workload, offline, and is waited for until it

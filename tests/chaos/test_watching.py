@@ -70,7 +70,7 @@ class Writer:
                     raise
                 time.sleep(0.02)
             except ValueError as error:
-                if "closed" not in str(error):
+                if not str(error).startswith("Cannot invoke RPC"):  # and then that the channel is closed, in two ways
                     raise
                 time.sleep(0.02)
             else:

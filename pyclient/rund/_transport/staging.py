@@ -89,8 +89,7 @@ def _columns(schema: bytes) -> list[tuple[str, pa.DataType]]:
 
 
 def _write_all(descriptor: int, buffers: Sequence[bytes | pa.Buffer]) -> None:
-    for views in _parts(buffers):
-        left = views
+    for left in _parts(buffers):
         while left:
             written = os.writev(descriptor, left)
             while left and written >= len(left[0]):

@@ -10,7 +10,9 @@ _TO_THE_END = ctypes.c_int64(0)
 
 
 def begin_write_back(descriptor: int) -> None:
-    """Starts the writing of a file's changed pages, and returns at once; a later sync waits for what is left.
+    """Starts the writing of a file's changed pages; a later sync waits for what is left.
+
+    It returns at once, but for a disk that has as much to do as it takes.
 
     It promises nothing, and where the kernel has no such call it does nothing (sync_file_range(2)).
     """
