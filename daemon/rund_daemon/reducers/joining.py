@@ -4,6 +4,10 @@ A row that joins depends on its neighbours in the map and on its own draws, and 
 moved through all epochs at once, and chunks of rows are moved side by side by threads that hold no lock. umap-learn
 does the same epoch by epoch; forces, schedule and epochs are its own. No part of it is needed here: to load it takes
 longer than to map a chunk.
+
+Nothing here is compiled with `fastmath`, as umap-learn has it: what a compiler may reorder has other last bits whenever
+it compiles in another way, and a map that was kept is met again by processes that compiled on their own. All is said in
+float32 for the same reason, so that Python without a compiler comes to the same bytes.
 """
 
 from __future__ import annotations
@@ -119,7 +123,7 @@ def _among_neighbours(weights: Matrix, around: npt.NDArray[np.float32]) -> Matri
     return np.ascontiguousarray(start, dtype=np.float32)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _move(  # noqa: PLR0917  # one loop, which numba compiles as a whole
     moved: Matrix,
     places: Matrix,
@@ -133,7 +137,7 @@ def _move(  # noqa: PLR0917  # one loop, which numba compiles as a whole
     """Moves each row through all epochs: to the neighbours whose turn it is, and away from rows that are drawn."""
     a, b, repulsion, learning_rate = numbers[0], numbers[1], numbers[2], numbers[3]
     one, two, least = np.float32(1), np.float32(2), np.float32(0.001)
-    neighbours = indices.shape[1]
+    neighbours, draws = indices.shape[1], np.float32(negatives)
     every = np.empty(neighbours, dtype=np.float32)
     following = np.empty(neighbours, dtype=np.float32)
     refusing = np.empty(neighbours, dtype=np.float32)
@@ -145,11 +149,12 @@ def _move(  # noqa: PLR0917  # one loop, which numba compiles as a whole
             state = _next(state ^ np.uint64(np.int64(here[i] * np.float32(1 << 20))))
         for i in range(neighbours):
             every[i] = one / weights[row, i] if weights[row, i] > 0 else np.float32(epochs + 1)
-            following[i], refusing[i] = every[i], every[i] / negatives
+            following[i], refusing[i] = every[i], every[i] / draws
         for epoch in range(epochs):
-            alpha = learning_rate * (one - np.float32(max(epoch - 1, 0)) / np.float32(epochs))
+            now = np.float32(epoch)
+            alpha = learning_rate * (one - max(now - one, np.float32(0)) / np.float32(epochs))
             for i in range(neighbours):
-                if following[i] > epoch:
+                if following[i] > now:
                     continue
                 there = places[indices[row, i]]
                 square = _square(here, there)
@@ -157,8 +162,8 @@ def _move(  # noqa: PLR0917  # one loop, which numba compiles as a whole
                     power = square**b
                     _step(here, there, alpha, -two * a * b * power / (square * (a * power + one)))
                 following[i] += every[i]
-                drawn = int((epoch - refusing[i]) * negatives / every[i])
-                refusing[i] += drawn * every[i] / negatives
+                drawn = int((now - refusing[i]) * draws / every[i])
+                refusing[i] += np.float32(drawn) * every[i] / draws
                 for _ in range(drawn):
                     state = _next(state)
                     there = places[(state >> np.uint64(33)) % np.uint64(len(places))]
@@ -174,15 +179,16 @@ def _next(state: np.uint64) -> np.uint64:
     return np.uint64(state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _square(here: Matrix, there: Matrix) -> np.float32:
     square = np.float32(0)
     for i in range(len(here)):
-        square += (here[i] - there[i]) ** 2
+        away = here[i] - there[i]
+        square += away * away
     return square
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _step(here: Matrix, there: Matrix, alpha: np.float32, force: np.float32) -> None:
     most = np.float32(4)
     for i in range(len(here)):

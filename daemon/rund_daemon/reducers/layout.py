@@ -2,7 +2,8 @@
 
 umap-learn moves both ends of an edge as it comes to it, which is another map with every other order: by several
 threads, another map each time. Here a row is moved by one thread, by its own edges, seeing the others where they stood
-when the epoch began; the forces, their schedule and the random numbers are umap-learn's.
+when the epoch began; the forces, their schedule and the random numbers are umap-learn's. Its `fastmath` is not: what a
+compiler may reorder has other last bits whenever it compiles in another way.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ def spread_out(
         alpha = np.float32(learning_rate * (1.0 - max(epoch - 1, 0) / epochs))
         before[:] = places
         schedule = (every, following, every_negative, refusing)
-        _move(places, before, begins, tails, *schedule, states, a, b, np.float32(repulsion), alpha, epoch)
+        _move(places, before, begins, tails, *schedule, states, a, b, np.float32(repulsion), alpha, np.float32(epoch))
     return places
 
 
-@numba.njit(fastmath=True, parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def _move(  # noqa: C901, PLR0917  # one loop, which numba compiles as a whole
     places: Matrix,
     before: Matrix,
@@ -76,41 +77,43 @@ def _move(  # noqa: C901, PLR0917  # one loop, which numba compiles as a whole
     b: np.float32,
     repulsion: np.float32,
     alpha: np.float32,
-    epoch: int,
+    now: np.float32,
 ) -> None:
     count, components = places.shape
-    one, most, least = np.float32(1), np.float32(4), np.float32(0.001)
+    one, two, most, least = np.float32(1), np.float32(2), np.float32(4), np.float32(0.001)
     for row in numba.prange(count):
         here = places[row]
         for edge in range(begins[row], begins[row + 1]):
-            if following[edge] > epoch:
+            if following[edge] > now:
                 continue
             there = before[tails[edge]]
             # Twice: of the two directions of an edge, umap-learn moves both ends with each.
             for _ in range(2):
                 square = np.float32(0)
                 for i in range(components):
-                    square += (here[i] - there[i]) ** 2
+                    away = here[i] - there[i]
+                    square += away * away
                 if square > 0:
                     power = square**b
-                    force = -2 * a * b * power / (square * (a * power + one))
+                    force = -two * a * b * power / (square * (a * power + one))
                     for i in range(components):
                         step = force * (here[i] - there[i])
                         here[i] += alpha * min(max(step, -most), most)
             following[edge] += every[edge]
-            negatives = int((epoch - refusing[edge]) / every_negative[edge])
-            refusing[edge] += negatives * every_negative[edge]
+            negatives = int((now - refusing[edge]) / every_negative[edge])
+            refusing[edge] += np.float32(negatives) * every_negative[edge]
             for _ in range(negatives):
-                other = tau_rand_int(states[row]) % count
+                other = np.int32(tau_rand_int(states[row])) % count
                 if other == row:
                     continue
                 there = before[other]
                 square = np.float32(0)
                 for i in range(components):
-                    square += (here[i] - there[i]) ** 2
+                    away = here[i] - there[i]
+                    square += away * away
                 if square > 0:
                     power = square**b
-                    force = 2 * repulsion * b / ((least + square) * (a * power + one))
+                    force = two * repulsion * b / ((least + square) * (a * power + one))
                     for i in range(components):
                         step = force * (here[i] - there[i])
                         here[i] += alpha * min(max(step, -most), most)
