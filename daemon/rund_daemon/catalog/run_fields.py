@@ -2,11 +2,14 @@
 
 A field is named by a path, such as `("parameters", "optimizer", "lr")`. What is not there is None, and so is null. A
 path that ends at `parameters` or `outputs` gives their keys only.
+
+The values of a map stay bytes until one is wanted, and what was decoded once is known by its bytes: among a hundred
+thousand runs there are few learning rates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -23,13 +26,18 @@ Path: TypeAlias = tuple[str, ...]
 FieldValues: TypeAlias = "list[Value]"
 """One value for each path that was asked for. Times are microseconds since 1970 UTC."""
 
-OUTPUTS = "outputs"
+LABELS, PARAMETERS, OUTPUTS = "labels", "parameters", "outputs"
 
 # Records are decoded so many at a time: few, because users may put megabytes into one.
 _PIECE = 500
+# So many values are known by their bytes, none of them long.
+_KNOWN = 10_000
+_KNOWN_BYTES = 256
 
+_Entries: TypeAlias = Mapping[str, Any]
+"""Of labels the texts, of other maps the bytes of the values."""
 _PLAIN_KINDS = frozenset(("double_value", "int_value", "string_value", "bool_value"))
-_PLAIN: dict[str, Callable[[pb.Run], Value]] = {
+_PLAIN: dict[str, Callable[[pb.RunParts], Value]] = {
     "name": lambda record: f"projects/{record.project}/runs/{record.name}",
     "project_name": lambda record: record.project,
     "run_name": lambda record: record.name,
@@ -41,6 +49,10 @@ _PLAIN: dict[str, Callable[[pb.Run], Value]] = {
     "end_time": lambda record: record.end_time or None,
     "delete_time": lambda record: record.delete_time or None,
 }
+_MAPS: dict[str, Callable[[pb.RunParts], _Entries]] = {
+    LABELS: lambda record: record.labels,
+    PARAMETERS: lambda record: pb.MapParts.FromString(record.parameters).entries,
+}
 
 
 class RunFields:
@@ -48,8 +60,12 @@ class RunFields:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Args: paths: which; the first part must be one that runs have."""
-        self._of_runs = [(place, _reader(path)) for place, path in enumerate(paths) if path[0] != OUTPUTS]
-        self._of_outputs = [(place, path[1:]) for place, path in enumerate(paths) if path[0] == OUTPUTS]
+        self._plain = [(place, _PLAIN[path[0]]) for place, path in enumerate(paths) if path[0] in _PLAIN]
+        self._in_maps = {
+            name: [(place, _reader(path)) for place, path in enumerate(paths) if path[0] == name]
+            for name in (LABELS, PARAMETERS, OUTPUTS)
+        }
+        self._of_outputs = self._in_maps.pop(OUTPUTS)
         self._count = len(paths)
 
     def of(self, snapshot: Snapshot, uid: Uid) -> FieldValues | None:
@@ -57,59 +73,78 @@ class RunFields:
         record = snapshot.get(_RUNS, uid)
         if record is None:
             return None
-        values: FieldValues = [None] * self._count
-        for place, read in self._of_runs:
-            values[place] = read(record)
-        outputs = snapshot.get(_OUTPUTS, uid) if self._of_outputs else None
-        for place, path in self._of_outputs:
-            values[place] = _at(outputs, path) if outputs is not None else None
-        return values
+        last = snapshot.get(_OUTPUTS, uid) if self._of_outputs else None
+        return [column[0] for column in self._columns([record], [_entries(last)])]
 
     def of_all(self, snapshot: Snapshot) -> Iterator[tuple[list[Uid], Sequence[FieldValues]]]:
         """Gives uids and, for each path, as many values: piece by piece, in the order of the uids."""
         records, outputs = snapshot.scan(_RUNS), snapshot.scan(_OUTPUTS)
         following = next(outputs, None) if self._of_outputs else None
         while piece := list(islice(records, _PIECE)):
-            columns: list[FieldValues] = [[] for _ in range(self._count)]
-            for place, read in self._of_runs:
-                columns[place] = [read(record) for _, record in piece]
+            lasts: list[_Entries] = []
             for uid, _ in piece if self._of_outputs else ():
                 while following is not None and following[0] < uid:
                     following = next(outputs, None)
-                last = following[1] if following is not None and following[0] == uid else None
-                for place, path in self._of_outputs:
-                    columns[place].append(_at(last, path) if last is not None else None)
-            yield [Uid(uid) for uid, _ in piece], columns
+                lasts.append(_entries(following[1] if following is not None and following[0] == uid else None))
+            yield [Uid(uid) for uid, _ in piece], self._columns([record for _, record in piece], lasts)
+
+    def _columns(self, records: Sequence[pb.RunParts], lasts: Sequence[_Entries]) -> list[FieldValues]:
+        columns: list[FieldValues] = [[] for _ in range(self._count)]
+        for place, read in self._plain:
+            columns[place] = [read(record) for record in records]
+        for name, readers in self._in_maps.items():
+            found = [(columns[place].append, read) for place, read in readers]
+            for record in records if found else ():
+                entries = _MAPS[name](record)
+                for append, value_of in found:
+                    append(value_of(entries))
+        for place, value_of in self._of_outputs:
+            columns[place] = [value_of(entries) for entries in lasts]
+        return columns
+
+
+def _entries(values: pb.MapParts | None) -> _Entries:
+    return {} if values is None else values.entries
 
 
 def _unwritten(values: object) -> bytes:
     raise AssertionError(f"fields are read and never written, such as {values!r:.60}")
 
 
-_RUNS: Shelf[pb.Run] = Shelf(RUNS.name, _unwritten, pb.Run.FromString)
-_OUTPUTS: Shelf[pb.MapValue] = Shelf(LAST_OUTPUTS.name, _unwritten, pb.MapValue.FromString)
+_RUNS: Shelf[pb.RunParts] = Shelf(RUNS.name, _unwritten, pb.RunParts.FromString)
+_OUTPUTS: Shelf[pb.MapParts] = Shelf(LAST_OUTPUTS.name, _unwritten, pb.MapParts.FromString)
 
 
-def _reader(path: Path) -> Callable[[pb.Run], Value]:
+def _reader(path: Path) -> Callable[[_Entries], Value]:
     name, *rest = path
-    if name == "labels":
-        return lambda record: _label(record, rest)
-    if name == "parameters":
-        return lambda record: _at(record.parameters, rest)
-    return _PLAIN[name]
+    if name == LABELS:
+        key = ".".join(rest)
+        return (lambda labels: labels.get(key)) if rest else dict
+    return _value_at(rest) if rest else dict.fromkeys
 
 
-def _label(record: pb.Run, rest: Sequence[str]) -> Value:
-    return record.labels.get(".".join(rest)) if rest else dict(record.labels)
+def _value_at(path: Sequence[str]) -> Callable[[_Entries], Value]:
+    """What lies at a path: at its first key that is there. A key that has dots itself is found by joined names, too."""
+    (key, *rest), known = path, dict[bytes, Value]()
+
+    def found(entries: _Entries) -> Value:
+        data = entries.get(key)
+        if data in known:
+            return known[data]
+        if data is None:
+            return joined(entries) if rest else None
+        value = _inside(pb.Value.FromString(data), rest)
+        if len(known) < _KNOWN and len(data) <= _KNOWN_BYTES:
+            known[data] = value
+        return value
+
+    joined = _value_at([f"{key}.{rest[0]}", *rest[1:]]) if rest else found
+    return found
 
 
-def _at(values: Any, path: Sequence[str]) -> Value:
-    """What lies at a path inside a map; a key that has dots itself is found by the joined names, too."""
-    if not path:
-        return {entry.key: None for entry in values.entries}
-    entries = values.entries
+def _at(entries: Any, path: Sequence[str]) -> Value:
     for length in range(1, len(path) + 1):
-        key = path[0] if length == 1 else ".".join(path[:length])
+        key = ".".join(path[:length])
         for entry in entries:
             if entry.key == key:
                 return _inside(entry.value, path[length:])
@@ -122,7 +157,7 @@ def _inside(value: Any, path: Sequence[str]) -> Value:
         plain: Value = getattr(value, kind) if kind in _PLAIN_KINDS else read_value(value, "value")
         return plain
     if kind == "map_value":
-        return _at(value.map_value, path)
+        return _at(value.map_value.entries, path)
     if kind == "list_value":
         found = [_inside(item, path) for item in value.list_value.items]
         return [item for item in found if item is not None]

@@ -32,6 +32,7 @@ CUT = 256
 _KNOWN = 10_000
 _LONG_BYTES = 1024
 _FULL_BYTES = 24 * 1024 * 1024
+_ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,8 @@ class Column:
         """Adds runs behind all others."""
         known, append = self._known, self._codes.append
         for value in values:
-            try:
-                append(known[value.__class__, value])
-            except (KeyError, TypeError):
-                append(self._code(value))
+            key = (value.__class__, value) if value.__class__ in _ATOMS else _key(value)
+            append(known[key] if key in known else self._add(key, value))
 
     def insert(self, row: int, value: Value) -> None:
         """Adds a run."""
@@ -118,23 +117,22 @@ class Column:
 
     def _code(self, value: Value) -> int:
         key = _key(value)
-        code = self._known.get(key) if key is not None else None
-        if code is not None:
-            return code
-        kept = self._kept(value)
-        self._values.append(kept)
-        self.size_bytes += 12 + _size(kept.cut if isinstance(kept, Long) else value)
-        self._long += isinstance(kept, Long)
-        if key is not None and len(self._known) < _KNOWN and not isinstance(kept, Long):
-            self._known[key] = len(self._values) - 1
-        return len(self._values) - 1
+        return self._known[key] if key in self._known else self._add(key, value)
 
-    def _kept(self, value: Value) -> Kept:
-        if self._times and isinstance(value, int):
-            return Timestamp(Micros(value))
-        if _size(value) > (_LONG_BYTES if self.size_bytes < _FULL_BYTES else 2 * CUT):
-            return Long(value[:CUT] if isinstance(value, (str, bytes)) else type(value)())  # type: ignore[misc]  # numbers are short
-        return value
+    def _add(self, key: Hashable | None, value: Value) -> int:
+        """Keeps a value that is not known, and gives its code."""
+        code, size = len(self._values), _size(value)
+        if size > (_LONG_BYTES if self.size_bytes < _FULL_BYTES else 2 * CUT):
+            cut: Value = value[:CUT] if isinstance(value, (str, bytes)) else type(value)()  # type: ignore[misc]  # numbers are short
+            self._values.append(Long(cut))
+            self._long += 1
+            self.size_bytes += 12 + _size(cut)
+            return code
+        self._values.append(Timestamp(Micros(value)) if self._times and isinstance(value, int) else value)
+        self.size_bytes += 12 + size
+        if key is not None and len(self._known) < _KNOWN:
+            self._known[key] = code
+        return code
 
     def _forget_unused(self) -> None:
         used, places = np.unique(self._view(), return_inverse=True)
@@ -178,6 +176,8 @@ def _key(value: Value) -> Hashable | None:
 
 def _size(value: Value) -> int:
     """Roughly how many bytes of memory a value takes."""
+    if value.__class__ in _ATOMS:
+        return sys.getsizeof(value)
     if isinstance(value, dict):
         return sys.getsizeof(value) + _sizes(value.keys()) + _sizes(value.values())
     return sys.getsizeof(value) + (_sizes(value) if isinstance(value, list) else 0)
