@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from rund_daemon.catalog import Catalog, keys, shelves
 from rund_daemon.catalog.lookup import RunDetails, TableState, details_of, find_run
 from rund_daemon.errors import CorruptError, Reason, StateError
 from rund_daemon.identity import UidSource
-from rund_daemon.model import BatchRef, Run, Segment, Uid
+from rund_daemon.model import BatchRef, Revision, Run, Segment, Uid
 from rund_daemon.names import RunName
 from rund_daemon.progress import Progress
 from rund_daemon.segments.layout import Layout, make_durable_folder, sync_folder
@@ -25,6 +27,7 @@ _BUFFER = 8 * 1024 * 1024
 _ATTEMPTS = 5
 # A folder is moved within milliseconds of the commit that says so, unless the disk is full.
 _SETTLE_SECONDS = 5.0
+_LOOKS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +73,55 @@ class RunCapture:
         """
         for _ in range(_ATTEMPTS):
             copy = self._plan(source)
-            run = copy.details.run
-            folder = self._layout.run(run.project, run.name)
             try:
-                self._copy_tables(copy, folder, staging, progress)
-                if bulk_data:
-                    self._copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
+                with self._folder_of(copy.details.run.uid) as folder:
+                    self._copy_tables(copy, folder, staging, progress)
+                    if bulk_data:
+                        self._copy_bulk_data(folder / "bulk_data", staging / "bulk_data", progress)
             except FileNotFoundError:
-                # Sealed or renamed meanwhile: look again when the files are where the catalog says.
-                self._catalog.wait_until_settled(_SETTLE_SECONDS)
+                # Sealed meanwhile, or in trash: look again.
+                shutil.rmtree(staging, ignore_errors=True)
             else:
-                if self._is_still(run):
-                    return copy
-            shutil.rmtree(staging, ignore_errors=True)
+                return copy
         raise StateError(Reason.WRONG_STATE, f"name: {source.run!r} changes faster than it can be copied; try again")
 
-    def _is_still(self, copied: Run) -> bool:
-        """Whether the folder that was copied has been the run's all the time."""
+    @contextmanager
+    def _folder_of(self, uid: Uid) -> Iterator[Path]:
+        """A run's folder by its descriptor, so that it stays the same one whatever is renamed meanwhile."""
+        path, descriptor = self._opened(uid)
+        try:
+            # Who has logged nothing yet may have no folder.
+            yield path if descriptor is None else Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _opened(self, uid: Uid) -> tuple[Path, int | None]:
+        """Opens a run's folder.
+
+        Raises:
+            FileNotFoundError: it is in trash, or the root changes too fast for saying which folder it is.
+        """
+        for _ in range(_LOOKS):
+            self._catalog.wait_until_settled(_SETTLE_SECONDS)
+            revision, run = self._seen(uid)
+            if run is None or run.delete_time:
+                break
+            path, descriptor = self._layout.run(run.project, run.name), None
+            with suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # If nothing has changed in the root since, it was this run's folder and no other's when it was opened.
+            if revision is not None and self._seen(uid)[0] == revision:
+                return path, descriptor
+            if descriptor is not None:
+                os.close(descriptor)
+        raise FileNotFoundError(uid.hex())
+
+    def _seen(self, uid: Uid) -> tuple[Revision | None, Run | None]:
+        """The root's revision, None while folders are to be moved, and the run."""
         with self._catalog.snapshot() as snapshot:
-            run = snapshot.get(shelves.RUNS, copied.uid)
-        return run is not None and (run.project, run.name, run.delete_time) == (copied.project, copied.name, 0)
+            is_settled = snapshot.count(shelves.MOVES) == 0
+            return snapshot.revision if is_settled else None, snapshot.get(shelves.RUNS, uid)
 
     def _plan(self, source: RunName) -> CapturedRun:
         with self._catalog.snapshot() as snapshot:
@@ -137,7 +169,9 @@ class RunCapture:
                 self._floor.check(min(left, _BUFFER))
                 data = source.read(min(left, _BUFFER))
                 if not data:
-                    raise CorruptError(f"{origin} is {left} bytes shorter than committed; restore it from a copy")
+                    raise CorruptError(
+                        f"{origin.resolve()} is {left} bytes shorter than committed; restore it from a copy"
+                    )
                 sink.write(data)
                 left -= len(data)
             sink.flush()
@@ -159,7 +193,6 @@ class RunCapture:
         try:
             shutil.copytree(origin, target, copy_function=copy, symlinks=True)
         except shutil.Error as error:
-            # It gathers the errors of all files; if the folder itself has gone elsewhere, it is looked for again.
-            if origin.is_dir():
+            # It gathers the errors of all files. A training that keeps its last checkpoints removes others any time.
+            if any(os.path.lexists(source) for source, _, _ in error.args[0]):
                 raise
-            raise FileNotFoundError(origin) from error
