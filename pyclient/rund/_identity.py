@@ -60,13 +60,14 @@ def pid_namespace() -> int:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 when there is no such process or no ``/proc``."""
+    """When a process started, in clock ticks since boot; 0 when it has ended, reaped or not, or without ``/proc``."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return 0
     # The second field is the program's name in brackets and may hold anything, brackets and spaces included.
-    return int(stat.rpartition(")")[2].split()[19])
+    state, *fields = stat.rpartition(")")[2].split()
+    return 0 if state in {"Z", "X"} else int(fields[18])
 
 
 def rank(environment: Mapping[str, str]) -> int:

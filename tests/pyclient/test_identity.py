@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from rund._identity import boot_id, launch_id, new_writer_id, rank, start_ticks, this_writer
@@ -34,6 +37,13 @@ def test_this_process_is_described_so_that_it_can_be_found() -> None:
     assert writer.start_ticks == start_ticks(os.getpid()) > 0
     assert writer.boot_id == boot_id() != ""
     assert start_ticks(2**22 + 1) == 0
+
+
+def test_a_process_that_has_ended_is_gone_before_it_is_reaped() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}/stat").exists()
+        assert start_ticks(process.pid) == 0
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # gRPC's own bound of two minutes is far too long for a daemon that is back in a second.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # For all its name it is how long one try may take, the daemon's first answer included: on a busy host that is
+    # more than the 0.1 s which gRPC gives it at least. A daemon that is gone refuses at once.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     # Retries are made by call(), which keeps the request id and knows when to stop.
     ("grpc.enable_retries", 0),
     # A proxy variable of the training environment must not divert calls to a daemon on this host.

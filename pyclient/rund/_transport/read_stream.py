@@ -7,6 +7,7 @@ was cut short because the daemon went away, or a file, goes on at the next row.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -90,19 +91,21 @@ def read_batches(
         RundError: The read failed; while the daemon is away it has been tried again for a while.
     """
     reader = _RowReader(request)
-    waits, give_up = pauses(), time.monotonic() + UNAVAILABLE_TIMEOUT_S
+    waits, give_up = pauses(), math.inf
     while True:
         try:
             for answer in ask(reader.request):
                 yield from reader.take(answer)
-                waits, give_up = pauses(), time.monotonic() + UNAVAILABLE_TIMEOUT_S
+                waits, give_up = pauses(), math.inf
             return
         except StoredFileGoneError:
             reader.miss()
             continue
         except DaemonUnavailableError:
-            pause = next(waits)
-            if time.monotonic() + pause > give_up:
+            pause, now = next(waits), time.monotonic()
+            # From the first failure on: before it, whoever follows may have had no news for hours.
+            give_up = min(give_up, now + UNAVAILABLE_TIMEOUT_S)
+            if now + pause > give_up:
                 raise
         time.sleep(pause)
         reconnect()
