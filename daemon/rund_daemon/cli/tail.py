@@ -54,11 +54,13 @@ def tail(*, table: str, count: int, follow: bool, columns: str, target: Target, 
     name = parse_table(table)
     transport = connect(name.daemon(target)).transport
     run = find_run(transport, name)
-    info = _table(transport, run, name.table or HISTORY, report, wait=follow)
+    info, is_new = _table(transport, run, name.table or HISTORY, report, wait=follow)
     wanted = tuple(part.strip() for part in columns.split(",")) if columns else None
-    rows = RowRequest(wanted, start_row=max(0, info.row_count - count), follow=follow)
+    # Of a table that was waited for all rows are new, those that came before it was seen, too.
+    start_row = 0 if is_new else max(0, info.row_count - count)
+    rows = RowRequest(wanted, start_row=start_row, follow=follow)
     if not follow:
-        rows = RowRequest(wanted, start_row=rows.start_row, row_limit=info.row_count - rows.start_row)
+        rows = RowRequest(wanted, start_row=start_row, row_limit=info.row_count - start_row)
     _print(metrics_calls.read_metrics(transport, info, rows), report)
 
 
@@ -70,14 +72,16 @@ def _print(batches: Iterator[pa.RecordBatch], report: Report) -> None:
         report.out.file.flush()
 
 
-def _table(transport: Transport, run: RunInfo, table: str, report: Report, *, wait: bool) -> MetricTableInfo:
-    """Asks for a table of a run; `wait`: as soon as the run has it."""
+def _table(
+    transport: Transport, run: RunInfo, table: str, report: Report, *, wait: bool
+) -> tuple[MetricTableInfo, bool]:
+    """Asks for a table of a run; `wait`: as soon as the run has it. Says besides whether it had to be waited for."""
     try:
-        return metrics_calls.get_metrics_table(transport, f"{run.resource_name}/metrics/{table}")
+        return metrics_calls.get_metrics_table(transport, f"{run.resource_name}/metrics/{table}"), False
     except MetricsTableNotFoundError:
         if wait:
             report.hint(f"{path_of(run)} has no table {table!r} yet; waiting for it")
-            return _table_when_made(transport, run, table)
+            return _table_when_made(transport, run, table), True
     tables = [table.info().name for table in metrics_calls.list_metrics_tables(transport, run.resource_name)]
     there = f"its tables are {', '.join(tables)}" if tables else "nothing was recorded yet; --follow waits"
     raise Failure(f"{path_of(run)} has no table {table!r}: {there}", ExitCode.NOT_FOUND)
