@@ -79,11 +79,11 @@ def take_root(root: Path) -> RootLock:
 
 
 def publish_address(root: Path, content: dict[str, object]) -> None:
-    """Writes `daemon.json` so that a reader sees it whole, and forgets an earlier error."""
+    """Forgets an earlier error, and writes `daemon.json` so that a reader sees it whole."""
+    (root / ERROR_FILE).unlink(missing_ok=True)
     temporary = root / f".{ADDRESS_FILE}.new"
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.rename(root / ADDRESS_FILE)
-    (root / ERROR_FILE).unlink(missing_ok=True)
 
 
 def withdraw_address(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,10 @@ def fill(daemon: RawDaemon) -> list[str]:
         run = create_run(daemon, f"run {number}", run=run_pb2.Run(description="d" * 900))
         tables.append(create_table(daemon, run.name, "t").name)
         write(daemon, opening(tables[-1]), arrow_stream(1, numbers(number, number + 10)), closing())
+    deadline = time.monotonic() + 60
+    while len(list(daemon.root.glob("demo/runs/*/run.json"))) < RUNS:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # what a catalog is made again from is written a second later
     return tables
 
 

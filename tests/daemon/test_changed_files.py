@@ -92,7 +92,7 @@ def test_a_change_between_check_and_commit_is_refused_and_others_go_on(tmp_path:
                 await asyncio.sleep(0.001)
             (path,) = careless.folder.path.iterdir()
             change(path)
-            os.utime(path)
+            a_while_ago(path)
         await other.close()
         with pytest.raises(InvalidError, match="was changed"):
             await careless.close()

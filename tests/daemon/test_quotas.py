@@ -63,7 +63,9 @@ async def with_rows(rooms: Rooms, name: str, rows: int) -> int:
     return rooms.runs.get_by_uid(run.uid).tables[0].mark.bytes
 
 
-def test_it_is_remembered_for_a_hundred_times_what_it_took(tmp_path: Path) -> None:
+def test_it_is_remembered_for_a_hundred_times_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rund_daemon.quotas.PATIENCE_SECONDS", 60.0)
+
     async def work(rooms: Rooms) -> None:
         clock = Clock()
         quotas = Quotas(rooms.catalog, rooms.layout, Quota(10**9), clock)

@@ -196,15 +196,17 @@ def test_following_gives_rows_as_they_are_committed_until_the_table_is_sealed(tm
                 found.append(piece)  # noqa: PERF401  # what was found is looked at meanwhile
 
         following = asyncio.ensure_future(follow())
+        while not found:  # it has seen the table without the new column
+            await asyncio.sleep(0.001)
         stream = rooms.ingest.open(table, "w")
         await send(stream, 2, numbers(3, 6))
         await send(stream, 3, pa.record_batch({"x": [6], "new": ["column"]}))
         await stream.drain()
-        while not found or found[-1].next_row < 7:
+        while found[-1].next_row < 7:
             await asyncio.sleep(0.01)
         assert not following.done()
         await rooms.runs.seal_table(table)
-        await asyncio.wait_for(following, 5)
+        await asyncio.wait_for(following, 30)
         heads = [number for number, piece in enumerate(found) if piece.schema]
         assert len(heads) == 2, "a new column begins a new stream"
         last = table_of(found[heads[1] :])
@@ -215,28 +217,39 @@ def test_following_gives_rows_as_they_are_committed_until_the_table_is_sealed(tm
     run_in(tmp_path, work)
 
 
-def test_following_ends_after_the_run_and_what_its_writers_left_behind(tmp_path: Path) -> None:
+def test_following_ends_after_the_run_and_what_its_writers_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_at_the_end(seconds: float) -> None:
+        monkeypatch.setattr(scan, "_ENDED_SECONDS", seconds)
+
     async def work(rooms: Rooms) -> None:
+        wait_at_the_end(0.2)
         run = await rooms.new_run()
         table = await rooms.new_table(run)
         await rooms.write(table, numbers(0, 3))
         following = asyncio.ensure_future(pieces(rooms, table, ScanRequest(follow=True)))
-        await asyncio.sleep(scan._ENDED_SECONDS + 0.2)
+        await asyncio.sleep(0.5)
         await rooms.rename(run, "other")
         assert not following.done(), "without rows and while others change, as long as the run goes on"
         name = RunName(run.project, "other")
+        # How long is looked up when the waiting begins: however slow the machine is, the rows come in time.
+        wait_at_the_end(60.0)
         await rooms.runs.update(name, RunUpdate(status=RunStatus.FAILED), "", NO_REQUEST)
-        await asyncio.sleep(scan._ENDED_SECONDS / 2)
+        await asyncio.sleep(0.2)
+        wait_at_the_end(0.2)
         await rooms.write(table, numbers(3, 6), first=2)
-        found = await asyncio.wait_for(following, 3 * scan._ENDED_SECONDS)
+        found = await asyncio.wait_for(following, 30)
         assert table_of(found).column("x").to_pylist() == list(range(6))
+        wait_at_the_end(60.0)
         again = asyncio.ensure_future(pieces(rooms, table, ScanRequest(follow=True, start_row=6)))
-        await asyncio.sleep(scan._ENDED_SECONDS / 2)
+        await asyncio.sleep(0.2)
+        wait_at_the_end(0.2)
         await rooms.runs.update(name, RunUpdate(status=RunStatus.RUNNING), "", NO_REQUEST)
-        await asyncio.sleep(scan._ENDED_SECONDS)
+        await asyncio.sleep(0.5)
         await rooms.write(table, numbers(6, 7), first=3)
         await rooms.runs.seal_table(table)
-        assert table_of(await asyncio.wait_for(again, 5)).column("x").to_pylist() == [6], "it was resumed in time"
+        assert table_of(await asyncio.wait_for(again, 30)).column("x").to_pylist() == [6], "it was resumed in time"
 
     run_in(tmp_path, work)
 
@@ -248,6 +261,6 @@ def test_a_reader_that_follows_is_told_when_the_daemon_stops(tmp_path: Path) -> 
         await asyncio.sleep(0.05)
         rooms.feed.close(DrainingError())
         with pytest.raises(DrainingError):
-            await asyncio.wait_for(following, 5)
+            await asyncio.wait_for(following, 30)
 
     run_in(tmp_path, work)

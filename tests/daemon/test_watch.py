@@ -69,15 +69,15 @@ def test_a_watcher_waits_and_is_woken(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(anext(stream))
         await rooms.new_run("other")
         run = await rooms.new_run("run")
-        (change,) = (await asyncio.wait_for(waiting, 5)).changes
+        (change,) = (await asyncio.wait_for(waiting, 30)).changes
         assert (change.type, change.details and change.details.run.uid) == (EventType.CREATED, run.uid)
         await rooms.runs.finish(RunName("p", "run"), Ending(RunStatus.COMPLETED), NO_REQUEST)
-        (change,) = (await asyncio.wait_for(anext(stream), 5)).changes
+        (change,) = (await asyncio.wait_for(anext(stream), 30)).changes
         assert change.type is EventType.UPDATED
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
         rooms.feed.close(DrainingError())
         with pytest.raises(DrainingError):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 30)
 
     run_in(tmp_path, work)

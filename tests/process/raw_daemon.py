@@ -175,7 +175,7 @@ class RawDaemon:
         if self.health_channel is None:
             self.health_channel = self.new_channel()
         stub = health_pb2_grpc.HealthStub(self.health_channel)
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S)
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     def spawn(self) -> None:

@@ -186,7 +186,7 @@ def taking_over(w: World) -> None:
 
     def staying() -> Iterator[Write]:
         yield opening(TABLE, "taken")
-        end.wait(20)
+        end.wait(60)
 
     first, second = (w.daemon.rpc.WriteMetrics(staying()) for _ in range(2))
     try:

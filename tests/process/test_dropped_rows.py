@@ -37,7 +37,7 @@ DROPPING = {"RUND_JOURNAL_BYTES": "1048576", "RUND_JOURNAL_BLOCK_SECONDS": "0", 
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

@@ -129,7 +129,7 @@ def test_exit_is_not_held_up_by_a_daemon_that_hangs(root: Path, daemon: Any) -> 
     os.kill(running.process.pid, signal.SIGCONT)
     assert done.returncode == 0
     assert "not ended cleanly" in done.stderr
-    assert took < 8, "two seconds, and what Python itself takes on a busy machine"
+    assert took < 20, "two seconds, and what Python itself takes on a busy machine"
 
 
 def test_the_block_of_a_run_that_ended_elsewhere(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def test_batches_are_handed_over_and_kept_in_order(root: Path) -> None:
         assert list((root / "hand-over/runs/plain/metrics/t").glob("*.arrow")), "nothing was handed over"
     assert numbers_of(run) == list(range(30 * ROWS))
     run.finish()
-    assert not list((root / "incoming").iterdir())
+    deadline = time.monotonic() + 60
+    while list((root / "incoming").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_with_an_input_table_and_another_schema_in_between(root: Path) -> None:

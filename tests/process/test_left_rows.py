@@ -26,7 +26,7 @@ def run_program(program: str, *arguments: str) -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
@@ -49,6 +49,7 @@ EARLIER_BOOT = """import os, sys, rund, rund._identity
 LOG_AND_DIE = """
     import os, sys, rund
     run = rund.init("left", "dead", root_url=sys.argv[1])
+    run.status  # by then the daemon looks at this process
     for step in range(500):
         run.log({"loss": 1 / (step + 1), "text": "x" * (step % 7)})
     os.kill(os.getpid(), 9)
@@ -124,6 +125,7 @@ def test_a_child_is_drained_while_it_lives(running: Any, tmp_path: Path) -> None
 EXIT = """
     import os, sys, rund
     run = rund.init("left", "exits", root_url=sys.argv[1])
+    run.status  # by then the daemon looks at this process
     os._exit(int(sys.argv[2]))
 """
 

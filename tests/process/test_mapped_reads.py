@@ -33,7 +33,7 @@ def server(daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
 
 
 def write_run(root: Path, name: str) -> rund.Run:
-    """A run with one sealed table: two files, because the columns differ."""
+    """A run with one sealed table: of batches that were handed over and of others, because the columns differ."""
     run = rund.init("p", name, root_url=root)
     with run.metrics_writer("t", constants={"epoch": 3}) as writer:
         for begin in range(0, ROWS, 50_000):
@@ -41,6 +41,10 @@ def write_run(root: Path, name: str) -> rund.Run:
             more = {"text": [None, "x"] * 25_000} if begin >= ROWS // 2 else {}
             writer.add_batch({"step": steps, "v": np.full((50_000, 4), 0.5, np.float32), **more})
     run.finish()
+    deadline = time.monotonic() + 60
+    while [path.suffix for path in (root / "p/runs" / name / "metrics/t").iterdir()] != [".arrow"]:
+        assert time.monotonic() < deadline, "it is not sealed"
+        time.sleep(0.01)
     return run
 
 

@@ -197,7 +197,7 @@ def test_acks_come_while_the_writer_goes_on_and_rows_are_visible_with_them(daemo
     def messages() -> Iterator[Write]:
         yield opening(table)
         yield arrow_stream(1, numbers(0, 5))
-        may_go_on.wait(20)
+        may_go_on.wait(60)
         yield arrow_stream(2, numbers(5, 9))
         yield closing()
 
@@ -230,7 +230,7 @@ def test_a_repeat_is_acked_at_once(daemon: RawDaemon, table: str) -> None:
     def messages() -> Iterator[Write]:
         yield opening(table, "mine")
         yield arrow_stream(1, numbers(0, 5))
-        staying.wait(20)
+        staying.wait(60)
 
     answers = daemon.rpc.WriteMetrics(messages())
     next(answers)
@@ -245,7 +245,7 @@ def test_a_stream_is_taken_over_by_a_new_connection(daemon: RawDaemon, table: st
     def messages() -> Iterator[Write]:
         yield opening(table, "mine")
         yield arrow_stream(1, numbers(0, 5))
-        staying.wait(20)
+        staying.wait(60)
 
     old = daemon.rpc.WriteMetrics(messages())
     next(old), next(old)

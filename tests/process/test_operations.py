@@ -114,7 +114,7 @@ def test_waiting_is_bounded(daemon: RawDaemon) -> None:
     request = ops.WaitOperationRequest(name=operation.name, timeout=Duration(nanos=1_000_000))
     begun = time.monotonic()
     daemon.rpc.WaitOperation(request)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     assert wait(daemon, operation.name).run.name
 
 
@@ -139,7 +139,7 @@ def test_what_a_stop_cut_short_has_failed_and_left_nothing(daemon: RawDaemon) ->
                 get_run(daemon, f"projects/demo/runs/cut by {end}")
         else:
             assert read(daemon, f"{ended.run.name}/metrics/t").num_rows == 4 << 20
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while list((daemon.root / "trash" / "new").glob("*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not list((daemon.root / "trash" / "new").glob("*")), "what was never finished is removed by the next start"

@@ -249,11 +249,13 @@ class TestWhatItMustNotDo:
             'SELECT a.*, b.*, a.*, b.* FROM "wide rows" a, "wide rows" b',
         ],
     )
-    def test_it_does_not_eat_the_memory(self, run: Run, sql: str, tmp_path: Path) -> None:
-        working = set(Path.cwd().iterdir())
+    def test_it_does_not_eat_the_memory(
+        self, run: Run, sql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(rund.OverLimitError, match=r"more memory than 64 MiB.*max_memory_bytes"):
             run.query(sql, max_memory_bytes=64 * 2**20, timeout=100)
-        assert set(Path.cwd().iterdir()) == working, "nothing is spilled into a folder"
+        assert list(tmp_path.iterdir()) == [], "nothing is spilled into a folder"
 
     def test_rows_that_are_read_count(self, run: Run) -> None:
         with pytest.raises(rund.OverLimitError):

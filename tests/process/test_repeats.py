@@ -216,6 +216,8 @@ def settled(answer: Any) -> Any:
     run = getattr(answer, "run", answer)
     for table in getattr(run, "metrics", ()):
         table.ClearField("file_size")
+    if hasattr(answer, "metrics_table"):
+        answer.metrics_table.ClearField("file_size")
     return answer
 
 

@@ -74,7 +74,7 @@ def test_it_is_live_and_ready(daemon: RawDaemon) -> None:
 def test_a_client_without_the_protos_can_look_around(daemon: RawDaemon) -> None:
     channel = daemon.new_channel()
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10)
+    answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=60)
     names = {service.name for service in next(answers).list_services_response.service}
     channel.close()
     assert names >= {
@@ -203,7 +203,7 @@ def test_stopping_and_starting_again(tmp_path: Path) -> None:
         assert daemon.address_file()["instance_id"] != first
         assert daemon.rpc.GetRun(rs.GetRunRequest(name=run)).run.run_name == "kept"
         daemon.process.send_signal(signal.SIGINT)
-        assert daemon.process.wait(20) == 0
+        assert daemon.process.wait(60) == 0
         daemon.start()
         daemon.kill()
         assert (daemon.root / "daemon.json").exists(), "what a killed daemon leaves does not hinder the next"

@@ -217,7 +217,7 @@ def test_a_frozen_daemon_is_noticed_and_the_stream_goes_on(own_run: LiveRun, num
         first_call = stream._call
         while stream._call is first_call:
             time.sleep(0.05)
-            assert time.monotonic() - begin < 10
+            assert time.monotonic() - begin < 60
     finally:
         os.kill(own_run.daemon.process.pid, signal.SIGCONT)
     stream.close(timeout=60)
@@ -266,6 +266,6 @@ def test_a_forked_child_is_told_and_ends_well(run: LiveRun) -> None:
     # Newer Pythons warn of any fork beside threads; what it may not do here is what is tested.
     table = f"{run.name}/metrics/t"
     command = [sys.executable, "-Wignore", "-c", textwrap.dedent(FORKER), run.daemon.address, table]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "20\n", "")
     assert issubclass(ForkedProcessError, RuntimeError)
