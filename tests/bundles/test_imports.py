@@ -22,6 +22,7 @@ from rund_pb.v1 import run_service_pb2 as rs
 
 from tests.bundles.conftest import ROWS, FullRun, make_run
 from tests.bundles.s3_server import BUCKET, S3Server
+from tests.chaos.kill_rounds import wait_for
 from tests.process.raw_daemon import (
     RawDaemon,
     RefusedError,
@@ -132,7 +133,7 @@ def test_what_is_wrong_with_a_bundle_is_said_and_leaves_nothing(
     operation = import_run(daemon, str(tmp_path / "b"), project_name="damaged")
     assert operation.error.message.startswith(str(tmp_path / "b")), operation
     assert operation.error.code == 15
-    assert not list((daemon.root / "trash" / "new").glob("*"))
+    wait_for(lambda: not list((daemon.root / "trash" / "new").glob("*")), lambda: "something is left over")
     with pytest.raises(RefusedError):
         get_run(daemon, f"projects/damaged/runs/{full.name.rpartition('/')[2]}")
 
@@ -152,7 +153,7 @@ def test_a_cancelled_import_leaves_nothing(daemon: RawDaemon, tmp_path: Path) ->
     daemon.rpc.CancelOperation(ops.CancelOperationRequest(name=operation.name))
     assert "CANCELLED" in str(wait(daemon, operation.name).error)
     assert not (daemon.root / "cancelled").exists()
-    assert not list((daemon.root / "trash" / "new").glob("*"))
+    wait_for(lambda: not list((daemon.root / "trash" / "new").glob("*")), lambda: "something is left over")
 
 
 @pytest.mark.chaos

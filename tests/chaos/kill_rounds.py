@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rund._journal_format import HEAD_BYTES
+from rund._journal_recovery import read_cursor, read_cuts
 from rund_daemon.catalog import Catalog
 from rund_daemon.checking import check
 from rund_daemon.segments.layout import Layout, settle_move
@@ -54,12 +56,14 @@ class Arena:
         self.daemon.spawn()
         deadline = time.monotonic() + PATIENCE_S
         while not self.daemon._is_ready():
-            if self.daemon.process.poll() == -signal.SIGKILL:
+            code = self.daemon.process.poll()
+            if code == -signal.SIGKILL:
                 self.killed["daemon at its start"] += 1
                 self._note_point()
                 self.daemon.environment = {}
                 self.daemon.spawn()
-            assert self.daemon.process.poll() is None, self.daemon.log_path.read_text()[-4000:]
+                continue
+            assert code is None, self.daemon.log_path.read_text()[-4000:]
             assert time.monotonic() < deadline, "the daemon was not ready in time"
             time.sleep(0.01)
 
@@ -120,8 +124,13 @@ class Arena:
 
     def _unfinished(self) -> list[Path]:
         # A folder for files that are handed over goes when the daemon has seen that its writer is dead.
-        places = ("trash/new/*", "incoming/*")
-        return [*(path for place in places for path in self.daemon.root.glob(place)), *self.daemon.root.rglob(".*.new")]
+        root, places = self.daemon.root, ("trash/new/*", "incoming/*")
+        # Not by rglob: folders go while it looks.
+        files = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+        return [
+            *(path for place in places for path in root.glob(place)),
+            *(path for path in files if path.name.startswith(".") and path.suffix == ".new"),
+        ]
 
     def check_all(self) -> None:
         """Once more, at the end, and that no fault of the daemon was logged."""
@@ -179,16 +188,18 @@ class TrainerProcess:
         )
         assert self.process.poll() in (None, 0, -signal.SIGKILL), self.errors()
 
-    def wait_until_behind(self, rows: int) -> None:
-        """Waits until the daemon holds so many rows of the log fewer than were promised: its sender stands still."""
+    def wait_until_behind(self, rows: int, cut: int) -> None:
+        """Waits until its sender stands still at a cut, and so many rows are promised that come after it."""
 
         def behind() -> bool:
-            promised = self.promised().get("log", 0)
-            run = get_run(self.arena.daemon, f"projects/{PROJECT}/runs/{self.run}")
-            held = sum(table.row_count for table in run.metrics if table.name.endswith("/history"))
-            return promised - held >= rows
+            for head in self.arena.journals.glob("*.journal"):
+                content = head.read_bytes() if "." not in head.stem else b""
+                if len(content) >= HEAD_BYTES:
+                    cuts = {one.sequence: one for one in read_cuts(content, read_cursor(content))}
+                    if cut in cuts:
+                        return self.promised().get("log", 0) - cuts[cut].rows >= rows
+            return False
 
-        self.wait_until("log", rows)  # before that there may be no run
         wait_for(behind, lambda: f"the trainer's sender goes on: {self.errors()}")
 
     def wait_until_adopted(self) -> None:

@@ -58,6 +58,7 @@ def start(daemon: RawDaemon) -> bool:
             assert "fsck --rebuild" in said, said
             assert "data.mdb" in said or "a record in" in said, said
             return False
+        time.sleep(0.01)
     return True
 
 

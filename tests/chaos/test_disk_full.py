@@ -34,6 +34,8 @@ from tests.process.raw_daemon import (
 )
 from tests.process.tiny_disk import MIB, fill, free_bytes, tiny_disk
 
+from .test_rebuild import snapshots_written
+
 pytestmark = pytest.mark.chaos
 
 BATCH = pa.record_batch({"x": np.random.default_rng(0).random(50_000)})
@@ -106,6 +108,7 @@ def test_a_disk_that_others_fill_to_the_last_byte(daemon: RawDaemon) -> None:
     tables = [create_table(daemon, name, "t").name for name in names[-4:]]
     for table in tables:
         write_batches(daemon, table, BATCH, BATCH)
+    snapshots_written(daemon)
     filler = fill(daemon.root.parent / "checkpoint of a model")
     assert free_bytes(daemon.root) == 0
     assert refusal(lambda: write_batches(daemon, tables[0], BATCH)).reason == "NO_SPACE"

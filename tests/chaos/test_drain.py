@@ -25,6 +25,7 @@ from tests.process.raw_daemon import (
     RefusedError,
     Write,
     arrow_stream,
+    closing,
     create_run,
     create_table,
     get_run,
@@ -32,6 +33,7 @@ from tests.process.raw_daemon import (
     opening,
     read,
     running,
+    write,
 )
 
 pytestmark = pytest.mark.chaos
@@ -88,8 +90,8 @@ def test_writers_are_told_and_every_acked_batch_is_kept(patient: RawDaemon) -> N
         writing = [pool.submit(write_for_ever, daemon, *each) for each in zip(tables, acked, strict=True)]
         assert all(event.wait(30) for event in acked)
         daemon.process.send_signal(signal.SIGTERM)
-        ended = [writer.result(30) for writer in writing]
-    assert daemon.process.wait(20) == 0
+        ended = [writer.result(60) for writer in writing]
+    assert daemon.process.wait(60) == 0
     daemon.stop()
     daemon.start()
     for table, (answers, refused) in zip(tables, ended, strict=True):
@@ -110,23 +112,27 @@ def test_those_who_wait_are_told(patient: RawDaemon) -> None:
     daemon = patient
     run = create_run(daemon).name
     table = create_table(daemon, run, "t").name
+    write(daemon, opening(table), arrow_stream(1, numbers(0, 10)), closing())
+    answered = threading.Barrier(3, timeout=60)
 
-    def follow() -> RefusedError:
+    def wait_in(answers: Iterator[object]) -> RefusedError:
+        next(answers)
+        answered.wait()
         with pytest.raises(RefusedError) as refused:
-            list(daemon.rpc.ReadMetrics(ms.ReadMetricsRequest(metrics_table=table, follow=True)))
-        return refused.value
-
-    def watch() -> RefusedError:
-        with pytest.raises(RefusedError) as refused:
-            list(daemon.rpc.WatchRuns(rs.WatchRunsRequest(parent="projects/-")))
+            list(answers)
         return refused.value
 
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(follow), pool.submit(watch)]
-        time.sleep(0.5)
+        follow = ms.ReadMetricsRequest(metrics_table=table, follow=True)
+        watch = rs.WatchRunsRequest(parent="projects/-")
+        waiting = [
+            pool.submit(wait_in, daemon.rpc.ReadMetrics(follow)),
+            pool.submit(wait_in, daemon.rpc.WatchRuns(watch)),
+        ]
+        answered.wait()
         daemon.process.send_signal(signal.SIGTERM)
-        refusals = [waiter.result(20) for waiter in waiting]
-    assert daemon.process.wait(20) == 0
+        refusals = [waiter.result(60) for waiter in waiting]
+    assert daemon.process.wait(60) == 0
     assert [(refused.code, refused.reason) for refused in refusals] == [("UNAVAILABLE", "DRAINING")] * 2
 
 
@@ -169,7 +175,8 @@ def slow_reader(daemon: RawDaemon, table: str) -> grpc.Future:
     return call
 
 
-def test_a_stop_seals_what_is_open_and_the_next_start_has_nothing_to_do(daemon: RawDaemon) -> None:
+def test_a_stop_seals_what_is_open_and_the_next_start_has_nothing_to_do(patient: RawDaemon) -> None:
+    daemon = patient
     table = create_table(daemon, create_run(daemon, "run").name, "t").name
     list(daemon.rpc.WriteMetrics(iter([opening(table), arrow_stream(1, numbers(0, 10))])))
     assert daemon.stop() == 0
@@ -194,7 +201,7 @@ def test_a_second_signal_ends_it_at_once(patient: RawDaemon) -> None:
         time.sleep(0.005)
     assert daemon.process.poll() is None, "it waits for the reader"
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(60) == 0
     slow.cancel()
     daemon.stop()
     daemon.start()
@@ -220,8 +227,8 @@ def test_requests_that_come_while_it_drains_are_answered_or_unavailable(daemon: 
     time.sleep(0.3)
     daemon.process.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(30)
-    assert daemon.process.wait(20) == 0
+        thread.join(60)
+    assert daemon.process.wait(60) == 0
     assert set(codes) <= {"UNAVAILABLE", "CANCELLED"}
     daemon.stop()
     daemon.start()

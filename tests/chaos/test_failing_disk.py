@@ -100,7 +100,7 @@ def test_a_new_file_whose_sync_fails_is_taken_back(daemon: RawDaemon) -> None:
 
 def test_after_a_failed_commit_the_same_batch_is_taken(daemon: RawDaemon) -> None:
     table = create_table(daemon, create_run(daemon, "run").name, "t").name
-    daemon.kill()
+    assert daemon.stop() == 0  # a killed one's run.json would be made by the next, with a commit of its own
     daemon.environment = {"RUND_FAILPOINTS": "catalog.staged=eio@6"}
     daemon.start()
     acked, refused = write_until_refused(daemon, table)
@@ -123,7 +123,7 @@ def fail_calls(daemon: RawDaemon, trace: Path, call: str, at: int) -> None:
 
 def test_the_catalogs_sync_fails(daemon: RawDaemon, tmp_path: Path) -> None:
     table = create_table(daemon, create_run(daemon, "run").name, "t").name
-    daemon.kill()
+    assert daemon.stop() == 0  # as above
     fail_calls(daemon, tmp_path / "trace", "fdatasync", 6)
     daemon.start()
     acked, refused = write_until_refused(daemon, table)

@@ -29,6 +29,7 @@ from tests.process.tiny_disk import MIB, fill, free_bytes, tiny_disk
 
 from .handing_over import HandOver
 from .kill_rounds import check_root, wait_for
+from .test_rebuild import snapshots_written
 
 pytestmark = pytest.mark.chaos
 
@@ -117,12 +118,14 @@ def test_a_file_that_there_is_no_room_to_finish(daemon: RawDaemon) -> None:
     """Others take the last byte while a file is with the daemon: no footer can be written, nothing can be moved."""
     names = [create_run(daemon, f"run-{number}").name for number in range(20)]
     table = create_table(daemon, names[0], "t").name
+    snapshots_written(daemon)
     filler = daemon.root.parent / "checkpoint"
     call = HandOver(daemon, table, numbers(1).schema)
     refused = write_until_refused(call, lambda sequence: fill(filler) if sequence == 4 else None)
     check_refusal(refused, call)
     assert call.committed == 3
     check_rows(daemon, table, 3 * ROWS)
+    wait_for(lambda: not [*daemon.root.glob("incoming/*/*")], lambda: "what was refused is not removed")
     fill(filler)  # what was handed over has left some
     assert free_bytes(daemon.root) == 0
     call = HandOver(daemon, table, numbers(1).schema)

@@ -114,7 +114,7 @@ def kill_trainers_at(arena: Arena, points: list[str], most: int) -> None:
 def kill_adopters_at(arena: Arena, points: tuple[str, ...]) -> None:
     """A trainer dies whose sender stood still; the daemons after it begin adopters that die, and die themselves."""
     trainer = arena.start_trainer(RUND_CLIENT_FAILPOINTS="sender.cut_written=hang@3")
-    trainer.wait_until_behind(300)
+    trainer.wait_until_behind(300, cut=3)
     trainer.process.kill()
     arena.kill_daemon()
     trainer.kill()

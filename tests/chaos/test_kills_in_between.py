@@ -17,7 +17,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rund_pb.v1 import run_pb2
 from rund_pb.v1 import run_service_pb2 as rs
 
-from tests.chaos.kill_rounds import check_root
+from tests.chaos.kill_rounds import check_root, wait_for
 from tests.process.raw_daemon import (
     RawDaemon,
     RefusedError,
@@ -141,12 +141,16 @@ def play_and_kill(daemon: RawDaemon, rounds: int, seed: int) -> None:
         run = create_run(daemon, f"run-{number}")
         create_table(daemon, run.name, "t")
         players.append(Player(daemon, run.uid, random.Random(seed * 100 + number)))
-    for _ in range(rounds):
+    for number in range(rounds):
         until = threading.Event()
         threads = [threading.Thread(target=player.play, args=(until,)) for player in players]
         for thread in threads:
             thread.start()
         time.sleep(chance.uniform(0.1, 0.6))
+        wait_for(
+            lambda: sum(player.acked for player in players) > number or not any(t.is_alive() for t in threads),  # noqa: B023
+            lambda: "they come to nothing",
+        )
         daemon.process.kill()
         until.set()
         for thread in threads:

@@ -32,6 +32,8 @@ from tests.process.raw_daemon import (
     write_table,
 )
 
+from .kill_rounds import wait_for
+
 pytestmark = pytest.mark.chaos
 
 RUND = Path(sys.executable).with_name("rund")
@@ -62,9 +64,10 @@ def column(daemon: RawDaemon, table: str, name: str = "x") -> list[Any]:
 
 def snapshots_written(daemon: RawDaemon) -> None:
     """Waits until every run.json says what the catalog says: it follows within a second or two."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
+    every = run_service_pb2.ListRunsRequest(parent="projects/-", show_deleted=True, page_size=1000)
     while time.monotonic() < deadline:
-        runs = daemon.rpc.ListRuns(run_service_pb2.ListRunsRequest(parent="projects/-", show_deleted=True)).runs
+        runs = daemon.rpc.ListRuns(every).runs
         revisions = {
             content["run"]["uid"]: content["run"]["revision"]
             for path in daemon.root.glob("**/run.json")
@@ -183,6 +186,8 @@ LONG = [pytest.param(lose, marks=pytest.mark.long) for lose in (remove_data, tea
 def test_all_is_as_it_was(daemon: RawDaemon, tmp_path: Path, lose: Callable[[Path], None]) -> None:
     filled = Filled(daemon, tmp_path)
     snapshots_written(daemon)
+    sealed_in_the_end = daemon.root / "demo/runs/ended/metrics/t"
+    wait_for(lambda: not [*sealed_in_the_end.glob("*.arrows")], lambda: "what has ended is not sealed")
     before = filled.state(daemon)
     daemon.kill()
     lose(daemon.root / "catalog")

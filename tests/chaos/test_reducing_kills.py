@@ -14,7 +14,8 @@ import rund_daemon.failpoints
 from tests.chaos.kill_rounds import check_root, wait_for
 from tests.process.raw_daemon import RawDaemon
 
-pytestmark = pytest.mark.chaos
+# Jobs are at nice 19, and starve beside others.
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 POINTS = sorted(name for name in rund_daemon.failpoints.FAILPOINTS if name.startswith("reducing."))
 PUBLISHED = "reducing.published"

@@ -21,6 +21,7 @@ from typing import Any
 
 import grpc
 import pyarrow as pa
+from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rund_pb.v1 import (
     error_reason_pb2,
@@ -419,8 +420,9 @@ def copy_run(daemon: RawDaemon, name: str, **fields: Any) -> operation_pb2.Opera
 
 def wait(daemon: RawDaemon, operation: str) -> operation_pb2.Operation:
     """Gives an operation when it has ended."""
-    answer = daemon.rpc.WaitOperation(operation_service_pb2.WaitOperationRequest(name=operation)).operation
-    assert answer.done
+    request = operation_service_pb2.WaitOperationRequest(name=operation, timeout=Duration(seconds=20))
+    while not (answer := daemon.rpc.WaitOperation(request).operation).done:
+        pass  # a test that waits for too long is ended by its timeout
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,8 +34,10 @@ def free_bytes(folder: Path) -> int:
 
 def fill(path: Path, leave: int = 0) -> Path:
     """Writes a file that takes all space but `leave` bytes, and gives its path."""
-    with path.open("wb") as file:
-        file.write(bytes(max(0, free_bytes(path.parent) - leave)))
+    with path.open("wb", buffering=0) as file, suppress(OSError):  # others may take the last of it
+        left = max(0, free_bytes(path.parent) - leave)
+        while left > 0:
+            left -= file.write(bytes(min(left, MIB)))
     while leave == 0:
         with path.open("ab", buffering=0) as file:
             try:

@@ -45,24 +45,24 @@ def test_scalars(run: rund.Run) -> None:
     assert some["step"].to_pylist() == list(range(666, 700))
 
 
-def test_rows_about_rows(run: rund.Run) -> None:
-    data = rund.Table.from_dict({"label": ["cat", "dog", "cow"]}, "animals", root_url=run.daemon.root)
+@pytest.fixture(scope="module")
+def animals(run: rund.Run) -> rund.Table:
+    return rund.Table.from_dict({"label": ["cat", "dog", "cow"]}, "animals", root_url=run.daemon.root)
+
+
+def test_rows_about_rows(run: rund.Run, animals: rund.Table) -> None:
     embeddings = np.arange(12, dtype=np.float32).reshape(3, 4)
-    run.add_metrics({"embedding": embeddings}, foreign_table_url=data, name="animals", constants={"epoch": 7})
+    run.add_metrics({"embedding": embeddings}, foreign_table_url=animals, name="animals", constants={"epoch": 7})
     rows = next(table for table in run.metrics_tables if table.name == "animals").join()
     assert rows["label"].to_pylist() == ["cat", "dog", "cow"]
     assert rows["epoch"].to_pylist() == [7, 7, 7]
     assert rows["embedding"].to_pylist() == embeddings.tolist()
 
 
-def test_errors_are_decoded(run: rund.Run) -> None:
+def test_errors_are_decoded(run: rund.Run, animals: rund.Table) -> None:
     with pytest.raises(rund.RunNotFoundError, match="nobody") as caught:
         rund.Run.from_names("nobody", "smoke", run.daemon.root)
     assert isinstance(caught.value, FileNotFoundError)
     assert caught.value.reason == "RUN_NOT_FOUND"
     with pytest.raises(rund.RowCountMismatchError):
-        run.add_metrics({"loss": [1.0]}, foreign_table_url=run_table(run))
-
-
-def run_table(run: rund.Run) -> rund.Table:
-    return rund.Table.from_names("animals", "default", root_url=run.daemon.root)
+        run.add_metrics({"loss": [1.0]}, foreign_table_url=animals)
