@@ -23,7 +23,7 @@ function connect(Service, address) {
   for (const { originalName: name, requestStream, responseStream } of Object.values(Service.service)) {
     if (requestStream || responseStream) continue;
     const method = promisify(client[name]).bind(client);
-    client[name] = (request) => method(request, { deadline: Date.now() + 10_000 });
+    client[name] = (request) => method(request, { deadline: Date.now() + 60_000 });
   }
   return client;
 }

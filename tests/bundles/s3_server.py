@@ -47,7 +47,8 @@ class S3Server:
             endpoint_override=host,
             scheme="http",
             region="us-east-1",
-            connect_timeout=2,
+            connect_timeout=20,
+            request_timeout=60,
         )
 
     def names(self, folder: str = "") -> list[str]:
@@ -65,8 +66,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     identity = {"name": "tests", "credentials": [{"accessKey": _KEY, "secretKey": _SECRET}], "actions": actions}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     names = ("master", "volume", "filer", "s3")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    grpc_ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    free = _free_ports(2 * len(names))
+    ports, grpc_ports = (dict(zip(names, half, strict=True)) for half in (free[: len(names)], free[len(names) :]))
     command = [
         str(Path(sysconfig.get_path("scripts")) / "weed"),
         "server",

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.chaos
 
 OF_FOLDERS = ("bundle.captured", "bundle.file_written@3", "bundle.manifest_written", "bundle.published")
 OF_OBJECTS = ("bundle.captured", "bundle.file_written@3", "bundle.objects_written", "bundle.objects_published")
-SETTLE_S = 30.0
+SETTLE_S = 90.0
 
 
 def begin(daemon: RawDaemon, run: str, place: str) -> str:

@@ -111,7 +111,7 @@ class Trainer:
                 self.runs.DeleteRun(delete, timeout=20)
             except grpc.RpcError as error:
                 # NOT_FOUND: the copy was not made, because the daemon was killed meanwhile.
-                if error.code().name not in ("NOT_FOUND", "UNAVAILABLE"):
+                if error.code().name not in ("NOT_FOUND", "UNAVAILABLE", "CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED"):
                     raise
         self.counts["copy"] = number + 1
 

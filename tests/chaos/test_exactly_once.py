@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.chaos.kill_rounds import wait_for
 from tests.process.raw_daemon import RawDaemon, create_run, create_table, get_table, read, running
 
 pytestmark = pytest.mark.chaos
@@ -47,6 +48,7 @@ def kill_while_they_write(daemon: RawDaemon, steps: int, pause_s: float, kills: 
     table = create_table(daemon, create_run(daemon, "many").name, "t").name
     writers = start_writers(daemon, table, steps, pause_s)
     try:
+        wait_for(lambda: get_table(daemon, table).row_count, lambda: "nobody writes")
         for _ in range(kills):
             time.sleep(chance.uniform(0.05, 1.0))
             if chance.random() < 0.2:

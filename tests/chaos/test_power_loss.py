@@ -297,6 +297,8 @@ def test_a_journal_that_has_lost_its_cuts_goes_on_where_the_daemon_is(tmp_path: 
             content[CURSOR_OFFSET:] = bytes(len(content) - CURSOR_OFFSET)
             head.write_bytes(content)
         arena.start_daemon()
+        # It is told of after the journal has gone.
+        wait_for(lambda: arena.daemon.log("journal_adopted"), lambda: "no journal is adopted")
         arena.check(trainer)
         told = [line["outcome"] for line in arena.daemon.log("journal_adopted")]
         assert set(told) == {"drained"}

@@ -8,6 +8,7 @@ import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_a_killed_export_leaves_the_old_one_and_the_next_removes_its_remains(
             exporting = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             # It has begun to write when its folder is there.
             while exporting.poll() is None and not list(tmp_path.glob(".rund-export-*/new/run.json")):
-                pass
+                time.sleep(0.002)
             exporting.send_signal(signal.SIGKILL)
             killed += exporting.wait() == -signal.SIGKILL
             assert final.exists() or not was_there
