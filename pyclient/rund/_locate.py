@@ -153,10 +153,10 @@ def read_daemon_file(root: Path) -> DaemonFile | None:
 
 
 def _probe(note: DaemonFile, root: Path) -> Daemon | None:
+    is_alive = note.process_is_alive
+    patience = LIVE_PROBE_TIMEOUT_S if is_alive else DEAD_PROBE_TIMEOUT_S
     # One whose process is there is asked again: on a busy host its first answer may take its time.
-    patience, again = (
-        (LIVE_PROBE_TIMEOUT_S, LIVE_PROBE_TIMEOUT_S) if note.process_is_alive else (DEAD_PROBE_TIMEOUT_S, 0.0)
-    )
+    again = patience if is_alive else 0.0
     transport = Transport(note.address, token=_token(), relocate=lambda: _present_address(root))
     try:
         info = daemon_calls.get_server_info(transport, timeout_s=patience, unavailable_timeout_s=again)

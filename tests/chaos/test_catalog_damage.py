@@ -24,7 +24,7 @@ from tests.process.raw_daemon import (
     write,
 )
 
-from .test_rebuild import fsck, numbers
+from .test_rebuild import fsck, numbers, snapshots_written
 
 pytestmark = pytest.mark.chaos
 
@@ -40,10 +40,7 @@ def fill(daemon: RawDaemon) -> list[str]:
         run = create_run(daemon, f"run {number}", run=run_pb2.Run(description="d" * 900))
         tables.append(create_table(daemon, run.name, "t").name)
         write(daemon, opening(tables[-1]), arrow_stream(1, numbers(number, number + 10)), closing())
-    deadline = time.monotonic() + 60
-    while len(list(daemon.root.glob("demo/runs/*/run.json"))) < RUNS:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # what a catalog is made again from is written a second later
+    snapshots_written(daemon)
     return tables
 
 

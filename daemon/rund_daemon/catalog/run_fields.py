@@ -126,19 +126,19 @@ def _reader(path: Path) -> Callable[[_Entries], Value]:
 def _value_at(path: Sequence[str]) -> Callable[[_Entries], Value]:
     """What lies at a path: at its first key that is there. A key that has dots itself is found by joined names, too."""
     (key, *rest), known = path, dict[bytes, Value]()
+    joined = _value_at([f"{key}.{rest[0]}", *rest[1:]]) if rest else None
 
     def found(entries: _Entries) -> Value:
         data = entries.get(key)
         if data in known:
             return known[data]
         if data is None:
-            return joined(entries) if rest else None
+            return joined(entries) if joined else None
         value = _inside(pb.Value.FromString(data), rest)
         if len(known) < _KNOWN and len(data) <= _KNOWN_BYTES:
             known[data] = value
         return value
 
-    joined = _value_at([f"{key}.{rest[0]}", *rest[1:]]) if rest else found
     return found
 
 

@@ -103,6 +103,7 @@ def _move(  # noqa: C901, PLR0917  # one loop, which numba compiles as a whole
             negatives = int((now - refusing[edge]) / every_negative[edge])
             refusing[edge] += np.float32(negatives) * every_negative[edge]
             for _ in range(negatives):
+                # Of 32 bits, which without a compiler it would not be.
                 other = np.int32(tau_rand_int(states[row])) % count
                 if other == row:
                     continue

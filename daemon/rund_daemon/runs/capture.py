@@ -88,16 +88,17 @@ class RunCapture:
     @contextmanager
     def _folder_of(self, uid: Uid) -> Iterator[Path]:
         """A run's folder by its descriptor, so that it stays the same one whatever is renamed meanwhile."""
-        path, descriptor = self._opened(uid)
+        descriptor = self._opened(uid)
         try:
-            # Who has logged nothing yet may have no folder.
-            yield path if descriptor is None else Path(f"/proc/self/fd/{descriptor}")
+            # A run that has logged nothing may have no folder. What its own name is by then may be another run's: so
+            # it is looked for where a uid names it, and is not found.
+            yield self._layout.trashed(uid) if descriptor is None else Path(f"/proc/self/fd/{descriptor}")
         finally:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _opened(self, uid: Uid) -> tuple[Path, int | None]:
-        """Opens a run's folder.
+    def _opened(self, uid: Uid) -> int | None:
+        """Opens a run's folder, if it has one.
 
         Raises:
             FileNotFoundError: it is in trash, or the root changes too fast for saying which folder it is.
@@ -107,12 +108,14 @@ class RunCapture:
             revision, run = self._seen(uid)
             if run is None or run.delete_time:
                 break
-            path, descriptor = self._layout.run(run.project, run.name), None
+            descriptor = None
             with suppress(FileNotFoundError):
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                descriptor = os.open(
+                    self._layout.run(run.project, run.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                )
             # If nothing has changed in the root since, it was this run's folder and no other's when it was opened.
             if revision is not None and self._seen(uid)[0] == revision:
-                return path, descriptor
+                return descriptor
             if descriptor is not None:
                 os.close(descriptor)
         raise FileNotFoundError(uid.hex())
